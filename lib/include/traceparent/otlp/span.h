@@ -1,0 +1,130 @@
+/*
+ * Writes one span as OTLP bytes: the field "spans" of a ScopeSpans message,
+ * tag and length included, so that any number of them in a row, behind the
+ * envelope of request.h, is an ExportTraceServiceRequest.
+ *
+ * The writer only appends. It allocates nothing, keeps no pointer that it was
+ * given, and never writes outside the caller's buffer: what does not fit is
+ * left out and counted, as the field dropped_attributes_count or
+ * dropped_links_count of the span says (opentelemetry/proto/trace/v1).
+ *
+ * Strings are bytes; those that are not UTF-8 are written with U+FFFD in the
+ * place of each bad sequence, since one bad string makes a decoder refuse the
+ * whole request.
+ *
+ * Order of calls: otlp_span_begin(), any number of attributes and links in any
+ * order, otlp_span_end().
+ */
+
+#ifndef TRACEPARENT_OTLP_SPAN_H
+#define TRACEPARENT_OTLP_SPAN_H
+
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <traceparent/ids.h>
+#include <traceparent/tracestate.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+
+/* SpanKind */
+#define OTLP_SPAN_KIND_INTERNAL       1
+#define OTLP_SPAN_KIND_SERVER         2
+#define OTLP_SPAN_KIND_CLIENT         3
+
+/* Status.StatusCode */
+#define OTLP_STATUS_UNSET             0
+#define OTLP_STATUS_OK                1
+#define OTLP_STATUS_ERROR             2
+
+/* Span.flags and Link.flags; bits 0 to 7 are the W3C trace-flags */
+#define OTLP_FLAG_HAS_IS_REMOTE       0x100
+#define OTLP_FLAG_IS_REMOTE           0x200
+
+/* A span and its frame are never longer, whatever room there is; bytes */
+#define OTLP_SPAN_MAX                 65536
+
+#define OTLP_ERR_ROOM                -40  /* the buffer is too small */
+
+
+/* What every span has. Views may be empty; nothing is kept after begin. */
+typedef struct {
+    const uint8_t      *trace_id;          /* 16 bytes */
+    const uint8_t      *span_id;           /* 8 bytes */
+    const uint8_t      *parent_span_id;    /* 8 bytes, or NULL for a root */
+    traceparent_view_t  tracestate;
+    traceparent_view_t  name;
+    uint64_t            start_time;        /* ns since 1970 */
+    uint32_t            flags;
+    uint8_t             kind;              /* OTLP_SPAN_KIND_* */
+} otlp_span_head_t;
+
+
+/* All fields are the writer's own. */
+typedef struct {
+    uint8_t            *start;             /* of the buffer */
+    uint8_t            *pos;
+    uint8_t            *end;               /* room for the tail is kept behind */
+    uint32_t            dropped_attributes;
+    uint32_t            dropped_links;
+} otlp_span_t;
+
+
+/*
+ * Begins a span in the |size| bytes at |buf|. Returns 0, or OTLP_ERR_ROOM if
+ * not even an attribute-less span fits: then nothing else may be called.
+ */
+int otlp_span_begin(otlp_span_t *span, uint8_t *buf, size_t size,
+    const otlp_span_head_t *head);
+
+/*
+ * Attributes. The caller sees to it that a key comes once. |key| is ASCII.
+ * One that does not fit is counted as dropped.
+ */
+void otlp_span_string(otlp_span_t *span, const char *key, size_t key_len,
+    const uint8_t *value, size_t len);
+void otlp_span_int(otlp_span_t *span, const char *key, size_t key_len,
+    int64_t value);
+void otlp_span_double(otlp_span_t *span, const char *key, size_t key_len,
+    double value);
+void otlp_span_bool(otlp_span_t *span, const char *key, size_t key_len,
+    int value);
+void otlp_span_strings(otlp_span_t *span, const char *key, size_t key_len,
+    const traceparent_view_t *values, size_t n);
+
+/* Copies |n| attributes that were written before (see otlp_span_attributes_
+ * begin()), all or none of them. */
+void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
+    uint32_t n);
+
+/*
+ * Writes attributes alone, to be used later with otlp_span_encoded(): begin
+ * with this instead of otlp_span_begin(), then use the functions above. The
+ * bytes are those from |buf| to span->pos. |dropped_attributes| tells whether
+ * one did not fit.
+ */
+void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
+
+/* A link to another span. |flags| as in Span.flags. */
+void otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
+    const uint8_t *span_id, uint32_t flags);
+
+/*
+ * Ends the span. |*frame| becomes the whole field, somewhere in the buffer;
+ * bytes of the buffer in front of it and behind it are undefined.
+ * |end_time| in ns since 1970, |status| one of OTLP_STATUS_*.
+ * This cannot fail.
+ */
+void otlp_span_end(otlp_span_t *span, uint64_t end_time, int status,
+    traceparent_view_t *frame);
+
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
