@@ -1,0 +1,484 @@
+#include <traceparent/otlp/span.h>
+
+#include "text.h"
+#include "wire.h"
+
+
+/* Field numbers of opentelemetry/proto/trace/v1/trace.proto, message Span */
+#define SPAN_TRACE_ID           1
+#define SPAN_SPAN_ID            2
+#define SPAN_TRACE_STATE        3
+#define SPAN_PARENT_SPAN_ID     4
+#define SPAN_NAME               5
+#define SPAN_KIND               6
+#define SPAN_START_TIME         7
+#define SPAN_END_TIME           8
+#define SPAN_ATTRIBUTES         9
+#define SPAN_DROPPED_ATTRIBUTES 10
+#define SPAN_LINKS              13
+#define SPAN_DROPPED_LINKS      14
+#define SPAN_STATUS             15
+#define SPAN_FLAGS              16
+
+/* message Link */
+#define LINK_TRACE_ID 1
+#define LINK_SPAN_ID  2
+#define LINK_FLAGS    6
+
+/* message Status */
+#define STATUS_CODE 3
+
+/* message ScopeSpans */
+#define SCOPE_SPANS_SPANS 2
+
+/* opentelemetry/proto/common/v1/common.proto, message KeyValue */
+#define KEY_VALUE_KEY   1
+#define KEY_VALUE_VALUE 2
+
+/* message AnyValue */
+#define ANY_VALUE_STRING 1
+#define ANY_VALUE_BOOL   2
+#define ANY_VALUE_INT    3
+#define ANY_VALUE_DOUBLE 4
+#define ANY_VALUE_ARRAY  5
+
+/* message ArrayValue */
+#define ARRAY_VALUE_VALUES 1
+
+/* What otlp_span_end() puts in front: a tag, and a length of up to 3 bytes. */
+#define FRAME_SIZE 4
+
+/* What it appends: two counts of up to 5 bytes and a status, with tags. */
+#define TAIL_SIZE (6 + 6 + 4)
+
+/* An attribute whose key and value are shorter than this together needs one
+ * byte for each length, and SHORT_SIZE bytes at most with all of them. */
+#define SHORT      120
+#define SHORT_SIZE (SHORT + 8)
+
+/* Fields of a head, tags and lengths included, without texts: trace_id,
+ * span_id, parent_span_id, kind, both times, flags. */
+#define HEAD_SIZE (18 + 10 + 10 + 3 + 9 + 9 + 6)
+
+
+static inline uint8_t *
+put_id(uint8_t *p, unsigned field, const uint8_t *id, size_t len)
+{
+    p = otlp_wire_bytes(p, field, len);
+    otlp_wire_copy(p, id, len);
+
+    return p + len;
+}
+
+
+/* Writes a text, or nothing if it is empty. Returns NULL if it does not fit. */
+static uint8_t *
+put_text(uint8_t *p, const uint8_t *end, unsigned field,
+    const traceparent_view_t *text)
+{
+    size_t room, size;
+    uint8_t *start;
+
+    if (text->len == 0) {
+        return p;
+    }
+
+    room = (size_t) (end - p);
+
+    if (text->len > room || otlp_wire_bytes_size(text->len) > room) {
+        return NULL;
+    }
+
+    start = otlp_wire_bytes(p, field, text->len);
+
+    if (otlp_wire_copy(start, text->data, text->len)) {
+        return start + text->len;
+    }
+
+    size = otlp_text_size(text->data, text->len);
+
+    if (otlp_wire_bytes_size(size) > room) {
+        return NULL;
+    }
+
+    start = otlp_wire_bytes(p, field, size);
+
+    return otlp_text_write(start, text->data, text->len);
+}
+
+
+int
+otlp_span_begin(
+    otlp_span_t *span, uint8_t *buf, size_t size, const otlp_span_head_t *head)
+{
+    uint8_t *end, *end_time, *p;
+
+    if (size > OTLP_SPAN_MAX) {
+        size = OTLP_SPAN_MAX;
+    }
+
+    if (size < FRAME_SIZE + HEAD_SIZE + TAIL_SIZE) {
+        return OTLP_ERR_ROOM;
+    }
+
+    end = buf + size - TAIL_SIZE;
+
+    p = buf + FRAME_SIZE;
+    p = put_id(p, SPAN_TRACE_ID, head->trace_id, TRACEPARENT_TRACE_ID_SIZE);
+    p = put_id(p, SPAN_SPAN_ID, head->span_id, TRACEPARENT_SPAN_ID_SIZE);
+
+    if (head->parent_span_id != NULL) {
+        p = put_id(p, SPAN_PARENT_SPAN_ID, head->parent_span_id,
+            TRACEPARENT_SPAN_ID_SIZE);
+    }
+
+    *p++ = OTLP_WIRE_VARINT(SPAN_KIND);
+    p = otlp_wire_varint(p, head->kind);
+    *p++ = OTLP_WIRE_FIXED64(SPAN_START_TIME);
+    p = otlp_wire_fixed64(p, head->start_time);
+    *p++ = OTLP_WIRE_FIXED64(SPAN_END_TIME);
+    end_time = p;
+    p = otlp_wire_fixed64(p, head->start_time);
+
+    if (head->flags != 0) {
+        p = otlp_wire_varint(p, OTLP_WIRE_FIXED32(SPAN_FLAGS));
+        p = otlp_wire_fixed32(p, head->flags);
+    }
+
+    /* The texts come last, where the room that is left is exactly theirs. */
+    p = put_text(p, end, SPAN_TRACE_STATE, &head->tracestate);
+    if (p == NULL) {
+        return OTLP_ERR_ROOM;
+    }
+
+    p = put_text(p, end, SPAN_NAME, &head->name);
+    if (p == NULL) {
+        return OTLP_ERR_ROOM;
+    }
+
+    span->start = buf;
+    span->pos = p;
+    span->end = end;
+    span->end_time = end_time;
+    span->start_time = head->start_time;
+    span->dropped_attributes = 0;
+    span->dropped_links = 0;
+
+    return 0;
+}
+
+
+void
+otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size)
+{
+    memset(span, 0, sizeof(otlp_span_t));
+
+    span->start = buf;
+    span->pos = buf;
+    span->end = buf + size;
+}
+
+
+/*
+ * Writes an attribute up to the |len| bytes of its value, which are to be
+ * written at the returned address; |tag| says which of AnyValue it is. Returns
+ * NULL, and counts, if the whole does not fit. The caller moves span->pos when
+ * the value is there.
+ */
+static uint8_t *
+attribute(
+    otlp_span_t *span, const char *key, size_t key_len, uint8_t tag, size_t len)
+{
+    int delimited;
+    size_t size, value_size;
+    uint8_t *p;
+
+    /* so that no sum can overflow */
+    if (key_len > OTLP_SPAN_MAX || len > OTLP_SPAN_MAX) {
+        span->dropped_attributes++;
+        return NULL;
+    }
+
+    delimited = OTLP_WIRE_IS_BYTES(tag);
+    value_size = delimited ? otlp_wire_bytes_size(len) : 1 + len;
+    size = otlp_wire_bytes_size(key_len) + otlp_wire_bytes_size(value_size);
+
+    if (otlp_wire_bytes_size(size) > (size_t) (span->end - span->pos)) {
+        span->dropped_attributes++;
+        return NULL;
+    }
+
+    p = otlp_wire_bytes(span->pos, SPAN_ATTRIBUTES, size);
+    p = otlp_wire_bytes(p, KEY_VALUE_KEY, key_len);
+    otlp_wire_copy(p, (const uint8_t *) key, key_len);
+    p = otlp_wire_bytes(p + key_len, KEY_VALUE_VALUE, value_size);
+    *p++ = tag;
+
+    return delimited ? otlp_wire_varint(p, len) : p;
+}
+
+
+/*
+ * The same in a third of the time for nearly all attributes: those of which
+ * each length takes one byte, while there is room to spare. Returns NULL for
+ * others, which are attribute()'s.
+ */
+static inline uint8_t *
+short_attribute(
+    otlp_span_t *span, const char *key, size_t key_len, uint8_t tag, size_t len)
+{
+    size_t value_size;
+    uint8_t *p;
+
+    /* lengths of what is in memory: their sum cannot overflow */
+    if (key_len + len >= SHORT || span->end - span->pos < SHORT_SIZE) {
+        return NULL;
+    }
+
+    value_size = OTLP_WIRE_IS_BYTES(tag) ? 2 + len : 1 + len;
+
+    p = span->pos;
+    *p++ = OTLP_WIRE_BYTES(SPAN_ATTRIBUTES);
+    *p++ = (uint8_t) (2 + key_len + 2 + value_size);
+    *p++ = OTLP_WIRE_BYTES(KEY_VALUE_KEY);
+    *p++ = (uint8_t) key_len;
+    otlp_wire_copy(p, (const uint8_t *) key, key_len);
+    p += key_len;
+    *p++ = OTLP_WIRE_BYTES(KEY_VALUE_VALUE);
+    *p++ = (uint8_t) value_size;
+    *p++ = tag;
+
+    if (OTLP_WIRE_IS_BYTES(tag)) {
+        *p++ = (uint8_t) len;
+    }
+
+    return p;
+}
+
+
+/* Inlined, it would make every call of otlp_span_string() save registers. */
+static void string_attribute(otlp_span_t *, const char *, size_t,
+    const uint8_t *, size_t) __attribute__((noinline));
+
+
+/* A string of any length and of any bytes. */
+static void
+string_attribute(otlp_span_t *span, const char *key, size_t key_len,
+    const uint8_t *value, size_t len)
+{
+    uint8_t *p;
+
+    if (len > OTLP_SPAN_MAX) {
+        span->dropped_attributes++;
+        return;
+    }
+
+    p = attribute(span, key, key_len, OTLP_WIRE_BYTES(ANY_VALUE_STRING),
+        otlp_text_size(value, len));
+    if (p != NULL) {
+        span->pos = otlp_text_write(p, value, len);
+    }
+}
+
+
+void
+otlp_span_string(otlp_span_t *span, const char *key, size_t key_len,
+    const uint8_t *value, size_t len)
+{
+    uint8_t *p;
+
+    p = short_attribute(
+        span, key, key_len, OTLP_WIRE_BYTES(ANY_VALUE_STRING), len);
+
+    if (p != NULL && otlp_wire_copy(p, value, len)) {
+        span->pos = p + len;
+        return;
+    }
+
+    string_attribute(span, key, key_len, value, len);
+}
+
+
+/* A value whose |len| bytes the caller knows how to write. */
+static inline uint8_t *
+number_attribute(
+    otlp_span_t *span, const char *key, size_t key_len, uint8_t tag, size_t len)
+{
+    uint8_t *p;
+
+    p = short_attribute(span, key, key_len, tag, len);
+
+    return p != NULL ? p : attribute(span, key, key_len, tag, len);
+}
+
+
+void
+otlp_span_int(otlp_span_t *span, const char *key, size_t key_len, int64_t value)
+{
+    uint8_t *p;
+
+    p = number_attribute(span, key, key_len, OTLP_WIRE_VARINT(ANY_VALUE_INT),
+        otlp_wire_varint_size((uint64_t) value));
+    if (p == NULL) {
+        return;
+    }
+
+    span->pos = otlp_wire_varint(p, (uint64_t) value);
+}
+
+
+void
+otlp_span_double(
+    otlp_span_t *span, const char *key, size_t key_len, double value)
+{
+    uint8_t *p;
+    uint64_t bits;
+
+    p = attribute(
+        span, key, key_len, OTLP_WIRE_FIXED64(ANY_VALUE_DOUBLE), sizeof(bits));
+    if (p == NULL) {
+        return;
+    }
+
+    memcpy(&bits, &value, sizeof(bits));
+
+    span->pos = otlp_wire_fixed64(p, bits);
+}
+
+
+void
+otlp_span_bool(otlp_span_t *span, const char *key, size_t key_len, int value)
+{
+    uint8_t *p;
+
+    p = number_attribute(
+        span, key, key_len, OTLP_WIRE_VARINT(ANY_VALUE_BOOL), 1);
+    if (p == NULL) {
+        return;
+    }
+
+    *p++ = value != 0;
+    span->pos = p;
+}
+
+
+void
+otlp_span_strings(otlp_span_t *span, const char *key, size_t key_len,
+    const traceparent_view_t *values, size_t n)
+{
+    size_t i, size;
+    uint8_t *p;
+
+    size = 0;
+
+    for (i = 0; i < n && size <= OTLP_SPAN_MAX; i++) {
+        if (values[i].len > OTLP_SPAN_MAX) {
+            span->dropped_attributes++;
+            return;
+        }
+
+        size += otlp_wire_bytes_size(otlp_wire_bytes_size(
+            otlp_text_size(values[i].data, values[i].len)));
+    }
+
+    p = attribute(span, key, key_len, OTLP_WIRE_BYTES(ANY_VALUE_ARRAY), size);
+    if (p == NULL) {
+        return;
+    }
+
+    for (i = 0; i < n; i++) {
+        size = otlp_text_size(values[i].data, values[i].len);
+        p = otlp_wire_bytes(p, ARRAY_VALUE_VALUES, otlp_wire_bytes_size(size));
+        p = otlp_wire_bytes(p, ANY_VALUE_STRING, size);
+        p = otlp_text_write(p, values[i].data, values[i].len);
+    }
+
+    span->pos = p;
+}
+
+
+void
+otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len, uint32_t n)
+{
+    if (len > (size_t) (span->end - span->pos)) {
+        span->dropped_attributes += n;
+        return;
+    }
+
+    otlp_wire_copy(span->pos, src, len);
+    span->pos += len;
+}
+
+
+void
+otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
+    const uint8_t *span_id, uint32_t flags)
+{
+    size_t size;
+    uint8_t *p;
+
+    size = otlp_wire_bytes_size(TRACEPARENT_TRACE_ID_SIZE)
+           + otlp_wire_bytes_size(TRACEPARENT_SPAN_ID_SIZE)
+           + (flags != 0 ? 1 + sizeof(flags) : 0);
+
+    if (otlp_wire_bytes_size(size) > (size_t) (span->end - span->pos)) {
+        span->dropped_links++;
+        return;
+    }
+
+    p = otlp_wire_bytes(span->pos, SPAN_LINKS, size);
+    p = put_id(p, LINK_TRACE_ID, trace_id, TRACEPARENT_TRACE_ID_SIZE);
+    p = put_id(p, LINK_SPAN_ID, span_id, TRACEPARENT_SPAN_ID_SIZE);
+
+    if (flags != 0) {
+        *p++ = OTLP_WIRE_FIXED32(LINK_FLAGS);
+        p = otlp_wire_fixed32(p, flags);
+    }
+
+    span->pos = p;
+}
+
+
+static uint8_t *
+put_count(uint8_t *p, unsigned field, uint32_t count)
+{
+    if (count == 0) {
+        return p;
+    }
+
+    *p++ = (uint8_t) OTLP_WIRE_VARINT(field);
+
+    return otlp_wire_varint(p, count);
+}
+
+
+void
+otlp_span_end(
+    otlp_span_t *span, uint64_t end_time, int status, traceparent_view_t *frame)
+{
+    size_t len;
+    uint8_t *p;
+
+    if (end_time > span->start_time) {
+        otlp_wire_fixed64(span->end_time, end_time);
+    }
+
+    p = span->pos;
+    p = put_count(p, SPAN_DROPPED_ATTRIBUTES, span->dropped_attributes);
+    p = put_count(p, SPAN_DROPPED_LINKS, span->dropped_links);
+
+    if (status != OTLP_STATUS_UNSET) {
+        p = otlp_wire_bytes(p, SPAN_STATUS, 2);
+        *p++ = OTLP_WIRE_VARINT(STATUS_CODE);
+        *p++ = (uint8_t) status;
+    }
+
+    /* The length is known only now, and is right-aligned before the content,
+     * so that it is no longer than it needs to be. */
+    len = (size_t) (p - span->start) - FRAME_SIZE;
+
+    frame->len = otlp_wire_bytes_size(len);
+    frame->data = p - frame->len;
+
+    otlp_wire_bytes(p - frame->len, SCOPE_SPANS_SPANS, len);
+}
