@@ -1,0 +1,104 @@
+
+/*
+ * Record or not: once for each request and pipeline, at the first need after
+ * the rewrites, when the location is known.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+static ngx_uint_t ngx_http_trace_wanted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
+
+
+/*
+ * Never NULL: without memory, and where nothing is recorded, it is the shared
+ * context of all untraced requests.
+ */
+
+ngx_http_trace_ctx_t *
+ngx_http_trace_decide(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i, wanted;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_span_ctx_t  *sc;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    r = r->main;
+
+    ctx = ngx_http_trace_get_ctx(r);
+
+    if (ctx && ctx->decided) {
+        return ctx;
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    wanted = 0;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (!tlcf->pipelines[i].believe_all
+            && ngx_http_trace_distrust(r, &tlcf->pipelines[i]) != NGX_OK)
+        {
+            return ngx_http_trace_set_untraced(r);
+        }
+
+        if (ngx_http_trace_wanted(r, &tlcf->pipelines[i])) {
+            wanted |= 1 << i;
+        }
+    }
+
+    if (ctx == NULL && wanted) {
+        ctx = ngx_http_trace_create_ctx(r);
+    }
+
+    if (ctx == NULL) {
+        return ngx_http_trace_set_untraced(r);
+    }
+
+    ctx->decided = 1;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (!(wanted & (1 << i))) {
+            continue;
+        }
+
+        sc = &ctx->pipelines[i];
+
+        ngx_http_trace_extract(r, &tlcf->pipelines[i], sc);
+
+        if (ngx_http_trace_ids(sc) == NGX_OK) {
+            sc->recorded = 1;
+        }
+    }
+
+    return ctx;
+}
+
+
+static ngx_uint_t
+ngx_http_trace_wanted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    ngx_str_t  value;
+
+    if (pcf->decision != NGX_HTTP_TRACE_VALUE) {
+        return pcf->decision;
+    }
+
+    if (ngx_http_complex_value(r, pcf->decision_value, &value) != NGX_OK) {
+        return 0;
+    }
+
+    if (value.len == 0
+        || (value.len == 1 && value.data[0] == '0')
+        || (value.len == 3 && ngx_strncmp(value.data, "off", 3) == 0))
+    {
+        return 0;
+    }
+
+    return 1;
+}

@@ -1,0 +1,192 @@
+
+/*
+ * The module's own types: configuration, the request's context, and what each
+ * file offers the others.
+ */
+
+
+#ifndef _NGX_HTTP_TRACE_MODULE_H_INCLUDED_
+#define _NGX_HTTP_TRACE_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include <traceparent/traceparent.h>
+#include <traceparent/tracestate.h>
+#include <traceparent/otlp/span.h>
+
+#include "ngx_http_trace_exporter.h"
+
+
+/* trace_context: what is done with the headers, as bits */
+#define NGX_HTTP_TRACE_IGNORE         0
+#define NGX_HTTP_TRACE_EXTRACT        1
+#define NGX_HTTP_TRACE_INJECT         2
+#define NGX_HTTP_TRACE_PROPAGATE      3
+
+/* trace */
+#define NGX_HTTP_TRACE_OFF            0
+#define NGX_HTTP_TRACE_ON             1
+#define NGX_HTTP_TRACE_VALUE          2
+
+
+typedef enum {
+    NGX_HTTP_TRACE_STRING = 0,
+    NGX_HTTP_TRACE_STRINGS,
+    NGX_HTTP_TRACE_INT,
+    NGX_HTTP_TRACE_DOUBLE,
+    NGX_HTTP_TRACE_BOOL
+} ngx_http_trace_type_e;
+
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_uint_t                   type;
+    ngx_http_complex_value_t     value;
+    ngx_http_complex_value_t    *condition;
+} ngx_http_trace_attribute_t;
+
+
+/* a header that carries a context, in lower case */
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_uint_t                   hash;
+} ngx_http_trace_header_t;
+
+
+typedef struct {
+    ngx_uint_t                   decision;
+    ngx_http_complex_value_t    *decision_value;
+
+    ngx_uint_t                   context;
+    ngx_http_trace_header_t      traceparent;
+    ngx_http_trace_header_t      tracestate;
+
+    ngx_flag_t                   trust_all;        /* may stay unset */
+    ngx_uint_t                   believe_all;
+    ngx_array_t                 *trusted;          /* of ngx_cidr_t */
+
+    ngx_http_complex_value_t    *span_name;
+
+    ngx_array_t                 *attributes;
+                                        /* of ngx_http_trace_attribute_t */
+    ngx_array_t                 *variable_attributes;
+                                        /* of ngx_http_trace_attribute_t * */
+    ngx_str_t                    constant_attributes;    /* encoded */
+    ngx_uint_t                   constant_attributes_n;
+    ngx_uint_t                   semconv;     /* default attributes, as bits */
+} ngx_http_trace_pipeline_conf_t;
+
+
+typedef struct {
+    ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_complex_value_t       *routing;
+} ngx_http_trace_loc_conf_t;
+
+
+typedef struct {
+    ngx_http_trace_exporter_conf_t  exporters[NGX_HTTP_TRACE_PIPELINES];
+    ngx_str_t                       service_name[NGX_HTTP_TRACE_PIPELINES];
+    ngx_array_t                     resource[NGX_HTTP_TRACE_PIPELINES];
+                                                      /* of ngx_keyval_t */
+    ngx_uint_t                      enabled[NGX_HTTP_TRACE_PIPELINES];
+                                         /* some location is not "off" */
+#if (NGX_HTTP_REALIP)
+    ngx_uint_t                      realip_addr;    /* index of variable */
+    ngx_uint_t                      realip_port;
+#endif
+} ngx_http_trace_main_conf_t;
+
+
+/* one pipeline's part of a request */
+
+typedef struct {
+    traceparent_t                inbound;     /* with |parent| */
+    traceparent_t                outbound;    /* with |ids| */
+    ngx_str_t                    received;    /* the header, with |parent| */
+    ngx_str_t                    tracestate;  /* valid, or empty */
+    u_char                       text[TRACEPARENT_LEN];    /* with |ids| */
+
+    unsigned                     extracted:1;
+    unsigned                     parent:1;    /* there is an inbound context */
+    unsigned                     ids:1;
+    unsigned                     recorded:1;
+} ngx_http_trace_span_ctx_t;
+
+
+typedef struct {
+    ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
+    uint64_t                     start;       /* ns since 1970 */
+    uint64_t                     clock;       /* add to monotonic time */
+    unsigned                     decided:1;
+} ngx_http_trace_ctx_t;
+
+
+/* ngx_http_trace_module.c */
+
+ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name);
+
+
+/* ngx_http_trace_ctx.c */
+
+ngx_http_trace_ctx_t *ngx_http_trace_get_ctx(ngx_http_request_t *r);
+ngx_http_trace_ctx_t *ngx_http_trace_own_ctx(ngx_http_request_t *r);
+ngx_http_trace_ctx_t *ngx_http_trace_create_ctx(ngx_http_request_t *r);
+ngx_http_trace_ctx_t *ngx_http_trace_set_untraced(ngx_http_request_t *r);
+uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
+ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
+ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
+    ngx_int_t *port);
+
+
+/* ngx_http_trace_decision.c */
+
+ngx_http_trace_ctx_t *ngx_http_trace_decide(ngx_http_request_t *r);
+
+
+/* ngx_http_trace_propagation.c */
+
+ngx_int_t ngx_http_trace_distrust(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
+void ngx_http_trace_extract(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
+ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
+
+
+/* ngx_http_trace_span.c */
+
+void ngx_http_trace_request_span(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline);
+void ngx_http_trace_span_attribute(otlp_span_t *span,
+    ngx_http_trace_attribute_t *attr, ngx_str_t *value);
+
+
+/* ngx_http_trace_semconv.c */
+
+/* the convention's attributes, as bits */
+
+#define NGX_HTTP_TRACE_SEMCONV_ALL    ((ngx_uint_t) -1)
+
+ngx_uint_t ngx_http_trace_semconv_minimal(void);
+ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
+void ngx_http_trace_semconv(ngx_http_request_t *r, otlp_span_t *span,
+    ngx_uint_t pipeline, ngx_uint_t mask);
+ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
+    ngx_uint_t pipeline, ngx_str_t *name);
+int ngx_http_trace_semconv_status(ngx_http_request_t *r);
+
+
+/* ngx_http_trace_variables.c */
+
+ngx_int_t ngx_http_trace_add_variables(ngx_conf_t *cf);
+
+
+extern ngx_module_t  ngx_http_trace_module;
+
+
+#endif /* _NGX_HTTP_TRACE_MODULE_H_INCLUDED_ */

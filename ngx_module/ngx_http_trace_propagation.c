@@ -1,0 +1,427 @@
+
+/*
+ * The headers: in, believed or not, and out.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+/* more tracestate headers than members are allowed make no valid list */
+#define NGX_HTTP_TRACE_TRACESTATES    TRACESTATE_MEMBERS_MAX
+
+
+/* a header that headers_in is to have once, or not at all if value is empty */
+
+typedef struct {
+    ngx_http_trace_header_t  *header;
+    ngx_str_t                 value;
+    ngx_table_elt_t          *found;
+    ngx_uint_t                n;
+} ngx_http_trace_edit_t;
+
+
+static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc, traceparent_view_t *values, ngx_uint_t n);
+static ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
+static ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
+    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+static ngx_http_trace_edit_t *ngx_http_trace_edited(ngx_table_elt_t *h,
+    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+static ngx_int_t ngx_http_trace_rebuild(ngx_http_request_t *r,
+    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+static ngx_int_t ngx_http_trace_push(ngx_http_request_t *r,
+    ngx_http_trace_edit_t *edit);
+static ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
+    ngx_uint_t *i);
+
+
+#define ngx_http_trace_is(h, name_)                                           \
+    ((h)->hash == (name_)->hash                                               \
+     && (h)->key.len == (name_)->name.len                                     \
+     && ngx_strncmp((h)->lowcase_key, (name_)->name.data,                     \
+                    (name_)->name.len) == 0)
+
+
+void
+ngx_http_trace_extract(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
+{
+    ngx_uint_t           i, n, states;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h, *found;
+    traceparent_view_t   values[NGX_HTTP_TRACE_TRACESTATES];
+
+    if (sc->extracted) {
+        return;
+    }
+
+    sc->extracted = 1;
+
+    if (!(pcf->context & NGX_HTTP_TRACE_EXTRACT)) {
+        return;
+    }
+
+    n = 0;
+    states = 0;
+    found = NULL;
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+
+    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
+
+        if (ngx_http_trace_is(h, &pcf->traceparent)) {
+            found = h;
+            n++;
+
+        } else if (ngx_http_trace_is(h, &pcf->tracestate) && h->value.len) {
+
+            if (states < NGX_HTTP_TRACE_TRACESTATES) {
+                values[states].data = h->value.data;
+                values[states].len = h->value.len;
+            }
+
+            states++;
+        }
+    }
+
+    /* several are as none: standards.md, W3C rule 7 */
+
+    if (n != 1
+        || traceparent_parse(&sc->inbound, found->value.data,
+                             found->value.len)
+           != 0)
+    {
+        return;
+    }
+
+    sc->parent = 1;
+    sc->received = found->value;
+
+    if (states && states <= NGX_HTTP_TRACE_TRACESTATES) {
+        ngx_http_trace_extract_tracestate(r, sc, values, states);
+    }
+}
+
+
+static void
+ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc, traceparent_view_t *values, ngx_uint_t n)
+{
+    size_t      len;
+    u_char     *p;
+    ngx_uint_t  i;
+
+    len = n;
+
+    for (i = 0; i < n; i++) {
+        len += values[i].len;
+    }
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return;
+    }
+
+    if (tracestate_combine(p, &len, values, n) < 0) {
+        return;
+    }
+
+    sc->tracestate.data = p;
+    sc->tracestate.len = tracestate_shorten(p, len, TRACESTATE_FORWARD_MIN);
+}
+
+
+/*
+ * The inbound headers of a pipeline that are not believed go away before
+ * anything continues or forwards them.
+ */
+
+ngx_int_t
+ngx_http_trace_distrust(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    ngx_http_trace_edit_t  edits[2];
+
+    ngx_memzero(edits, sizeof(edits));
+
+    edits[0].header = &pcf->traceparent;
+    edits[1].header = &pcf->tracestate;
+
+    if (ngx_http_trace_trusted(r, pcf)) {
+        return NGX_OK;
+    }
+
+    return ngx_http_trace_edit(r, edits, 2);
+}
+
+
+static ngx_uint_t
+ngx_http_trace_trusted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    ngx_int_t         port;
+    ngx_str_t         text;
+    ngx_addr_t        addr;
+    struct sockaddr  *sa;
+
+    if (pcf->trusted == NULL) {
+        return 0;
+    }
+
+    sa = r->connection->sockaddr;
+
+    if (ngx_http_trace_socket_peer(r, &text, &port) == NGX_DONE) {
+
+        /* realip has put the client in the place of the connection's peer */
+
+        if (text.len >= 5 && ngx_strncmp(text.data, "unix:", 5) == 0) {
+            static struct sockaddr  local = { .sa_family = AF_UNIX };
+
+            sa = &local;
+
+        } else if (ngx_parse_addr(r->pool, &addr, text.data, text.len)
+                   == NGX_OK)
+        {
+            sa = addr.sockaddr;
+
+        } else {
+            return 0;
+        }
+    }
+
+    return ngx_cidr_match(sa, pcf->trusted) == NGX_OK;
+}
+
+
+/*
+ * Lets the upstream modules send our headers, by putting them where they copy
+ * the client's from.
+ */
+
+ngx_int_t
+ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    ngx_uint_t                       i, n;
+    ngx_http_trace_edit_t            edits[2 * NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_span_ctx_t       *sc;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    n = 0;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        sc = &ctx->pipelines[i];
+        pcf = &tlcf->pipelines[i];
+
+        if (!sc->recorded || !(pcf->context & NGX_HTTP_TRACE_INJECT)) {
+            continue;
+        }
+
+        edits[n].header = &pcf->traceparent;
+        edits[n].value.data = sc->text;
+        edits[n].value.len = TRACEPARENT_LEN;
+        n++;
+
+        edits[n].header = &pcf->tracestate;
+        edits[n].value = sc->tracestate;
+        n++;
+    }
+
+    return n ? ngx_http_trace_edit(r, edits, n) : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_edit(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
+    ngx_uint_t n)
+{
+    ngx_uint_t              i, changes, removals;
+    ngx_list_part_t        *part;
+    ngx_table_elt_t        *h;
+    ngx_http_trace_edit_t  *e;
+
+    for (i = 0; i < n; i++) {
+        edits[i].n = 0;
+        edits[i].found = NULL;
+    }
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+
+    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
+        e = ngx_http_trace_edited(h, edits, n);
+
+        if (e) {
+            e->found = h;
+            e->n++;
+        }
+    }
+
+    changes = 0;
+    removals = 0;
+
+    for (i = 0; i < n; i++) {
+        e = &edits[i];
+
+        if (e->value.len == 0) {
+            removals += e->n;
+
+        } else if (e->n != 1 || e->found->value.data != e->value.data) {
+            changes++;
+            removals += (e->n > 1);
+        }
+    }
+
+    if (changes + removals == 0) {
+        return NGX_OK;
+    }
+
+    /* a subrequest shares its list with others, and changes only a copy */
+
+    if (removals || r != r->main) {
+
+        if (ngx_http_trace_rebuild(r, edits, n) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        e = &edits[i];
+
+        if (e->value.len == 0) {
+            continue;
+        }
+
+        if (e->found) {
+            e->found->key = e->header->name;
+            e->found->value = e->value;
+
+        } else if (ngx_http_trace_push(r, e) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_http_trace_edit_t *
+ngx_http_trace_edited(ngx_table_elt_t *h, ngx_http_trace_edit_t *edits,
+    ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+        if (ngx_http_trace_is(h, edits[i].header)) {
+            return &edits[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * Gives the request a list of its own, without the headers that are edited.
+ * The typed pointers of headers_in stay where they are: none is to ours.
+ */
+
+static ngx_int_t
+ngx_http_trace_rebuild(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
+    ngx_uint_t n)
+{
+    ngx_list_t        list;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *copy;
+
+    if (ngx_list_init(&list, r->pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+
+    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
+
+        if (ngx_http_trace_edited(h, edits, n)) {
+            continue;
+        }
+
+        copy = ngx_list_push(&list);
+        if (copy == NULL) {
+            return NGX_ERROR;
+        }
+
+        *copy = *h;
+    }
+
+    r->headers_in.headers = list;
+
+    if (list.last == &list.part) {
+        r->headers_in.headers.last = &r->headers_in.headers.part;
+    }
+
+    for (i = 0; i < n; i++) {
+        edits[i].found = NULL;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_push(ngx_http_request_t *r, ngx_http_trace_edit_t *edit)
+{
+    ngx_table_elt_t  *h;
+
+    /* HTTP/0.9 has no list */
+
+    if (r->headers_in.headers.last == NULL
+        && ngx_list_init(&r->headers_in.headers, r->pool, 4,
+                         sizeof(ngx_table_elt_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    h = ngx_list_push(&r->headers_in.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = edit->header->hash;
+    h->key = edit->header->name;
+    h->lowcase_key = edit->header->name.data;
+    h->value = edit->value;
+
+    return NGX_OK;
+}
+
+
+static ngx_table_elt_t *
+ngx_http_trace_next_header(ngx_list_part_t **part, ngx_uint_t *i)
+{
+    ngx_table_elt_t  *h;
+
+    while (*i >= (*part)->nelts) {
+
+        if ((*part)->next == NULL) {
+            return NULL;
+        }
+
+        *part = (*part)->next;
+        *i = 0;
+    }
+
+    h = (*part)->elts;
+
+    return &h[(*i)++];
+}

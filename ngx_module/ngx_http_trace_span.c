@@ -1,0 +1,346 @@
+
+/*
+ * From the facts of a request to the bytes of a span in the queue.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+#define NGX_HTTP_TRACE_SPAN_MIN       1024
+
+
+static ngx_int_t ngx_http_trace_routing(ngx_http_request_t *r,
+    ngx_uint_t pipeline, ngx_str_t *routing);
+static void ngx_http_trace_span_name(ngx_http_request_t *r,
+    ngx_uint_t pipeline, traceparent_view_t *view);
+static ngx_int_t ngx_http_trace_span_encode(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, otlp_span_head_t *head,
+    uint64_t end, u_char *buf, size_t room, traceparent_view_t *frame);
+static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
+    otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
+static ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
+static ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value,
+    double *number);
+
+
+void
+ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline)
+{
+    size_t                      min, room;
+    u_char                     *buf;
+    uint64_t                    end;
+    ngx_str_t                   routing;
+    otlp_span_head_t            head;
+    traceparent_view_t          frame;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    sc = &ctx->pipelines[pipeline];
+
+    ngx_http_trace_exporter_recorded(pipeline);
+
+    if (ngx_http_trace_routing(r, pipeline, &routing) != NGX_OK) {
+        ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING, 1);
+        return;
+    }
+
+    end = ngx_http_trace_now(ctx);
+
+    head.trace_id = sc->outbound.trace_id;
+    head.span_id = sc->outbound.parent_id;
+    head.parent_span_id = sc->parent ? sc->inbound.parent_id : NULL;
+    head.tracestate.data = sc->tracestate.data;
+    head.tracestate.len = sc->tracestate.len;
+    head.start_time = ctx->start;
+    head.flags = (sc->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
+                 | OTLP_FLAG_HAS_IS_REMOTE
+                 | (sc->parent ? OTLP_FLAG_IS_REMOTE : 0);
+    head.kind = OTLP_SPAN_KIND_SERVER;
+
+    ngx_http_trace_span_name(r, pipeline, &head.name);
+
+    /* attributes that do not fit here may fit at the start of the ring */
+
+    for (min = NGX_HTTP_TRACE_SPAN_MIN; ; min = OTLP_SPAN_MAX) {
+
+        buf = ngx_http_trace_exporter_begin(pipeline, &routing, min, &room);
+
+        if (buf == NULL) {
+            ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_QUEUE_FULL,
+                                         1);
+            return;
+        }
+
+        if (ngx_http_trace_span_encode(r, ctx, pipeline, &head, end, buf,
+                                       room, &frame)
+            == NGX_OK
+            || room >= OTLP_SPAN_MAX)
+        {
+            break;
+        }
+    }
+
+    ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len);
+}
+
+
+/* NGX_DECLINED if something did not fit: |frame| is a whole span all the same
+   if |room| is OTLP_SPAN_MAX */
+
+static ngx_int_t
+ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, otlp_span_head_t *head, uint64_t end, u_char *buf,
+    size_t room, traceparent_view_t *frame)
+{
+    otlp_span_t                      span;
+    ngx_http_trace_span_ctx_t       *user;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    pcf = &tlcf->pipelines[pipeline];
+
+    if (otlp_span_begin(&span, buf, room, head) != 0) {
+
+        if (room < OTLP_SPAN_MAX) {
+            return NGX_DECLINED;
+        }
+
+        /* a name of the operator's that is longer than any span may be */
+
+        head->name.len = 0;
+        (void) otlp_span_begin(&span, buf, room, head);
+    }
+
+    ngx_http_trace_semconv(r, &span, pipeline, pcf->semconv);
+    ngx_http_trace_span_attributes(r, &span, pcf);
+
+    if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
+        user = &ctx->pipelines[NGX_HTTP_TRACE_USER];
+
+        if (user->recorded) {
+            otlp_span_link(&span, user->outbound.trace_id,
+                           user->outbound.parent_id,
+                           (user->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
+                           | OTLP_FLAG_HAS_IS_REMOTE);
+        }
+    }
+
+    otlp_span_end(&span, end, ngx_http_trace_semconv_status(r), frame);
+
+    return span.dropped_attributes || span.dropped_links ? NGX_DECLINED
+                                                         : NGX_OK;
+}
+
+
+/* the routing becomes a header's value, so it must be fit for that */
+
+static ngx_int_t
+ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
+    ngx_str_t *routing)
+{
+    size_t                      i;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    if (pipeline != NGX_HTTP_TRACE_USER) {
+        ngx_str_null(routing);
+        return NGX_OK;
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->routing == NULL
+        || ngx_http_complex_value(r, tlcf->routing, routing) != NGX_OK
+        || routing->len == 0
+        || routing->len > OTLP_QUEUE_ROUTING_MAX
+        || routing->data[0] == ' '
+        || routing->data[routing->len - 1] == ' ')
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < routing->len; i++) {
+        if (routing->data[i] < 0x20 || routing->data[i] > 0x7e) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_trace_span_name(ngx_http_request_t *r, ngx_uint_t pipeline,
+    traceparent_view_t *view)
+{
+    ngx_str_t                        name;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    pcf = &tlcf->pipelines[pipeline];
+
+    ngx_str_null(&name);
+
+    if (pcf->span_name
+        && ngx_http_complex_value(r, pcf->span_name, &name) != NGX_OK)
+    {
+        ngx_str_null(&name);
+    }
+
+    if (name.len == 0
+        && ngx_http_trace_semconv_name(r, pipeline, &name) != NGX_OK)
+    {
+        ngx_str_null(&name);
+    }
+
+    view->data = name.data;
+    view->len = name.len;
+}
+
+
+static void
+ngx_http_trace_span_attributes(ngx_http_request_t *r, otlp_span_t *span,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    ngx_str_t                     value;
+    ngx_uint_t                    i;
+    ngx_http_trace_attribute_t  **attr;
+
+    if (pcf->constant_attributes_n) {
+        otlp_span_encoded(span, pcf->constant_attributes.data,
+                          pcf->constant_attributes.len,
+                          pcf->constant_attributes_n);
+    }
+
+    if (pcf->variable_attributes == NULL) {
+        return;
+    }
+
+    attr = pcf->variable_attributes->elts;
+
+    for (i = 0; i < pcf->variable_attributes->nelts; i++) {
+
+        if (attr[i]->condition) {
+
+            if (ngx_http_complex_value(r, attr[i]->condition, &value)
+                != NGX_OK
+                || value.len == 0
+                || (value.len == 1 && value.data[0] == '0'))
+            {
+                continue;
+            }
+        }
+
+        if (ngx_http_complex_value(r, &attr[i]->value, &value) == NGX_OK) {
+            ngx_http_trace_span_attribute(span, attr[i], &value);
+        }
+    }
+}
+
+
+/*
+ * Used for the constant ones too, at configuration time.  An empty value, and
+ * one that is no number where a number is asked for, makes no attribute.
+ */
+
+void
+ngx_http_trace_span_attribute(otlp_span_t *span,
+    ngx_http_trace_attribute_t *attr, ngx_str_t *value)
+{
+    char                *name;
+    double               number;
+    int64_t              integer;
+    traceparent_view_t   view;
+
+    name = (char *) attr->name.data;
+
+    if (value->len == 0) {
+        return;
+    }
+
+    switch (attr->type) {
+
+    case NGX_HTTP_TRACE_STRINGS:
+        view.data = value->data;
+        view.len = value->len;
+        otlp_span_strings(span, name, attr->name.len, &view, 1);
+        return;
+
+    case NGX_HTTP_TRACE_INT:
+        if (ngx_http_trace_parse_int(value, &integer) == NGX_OK) {
+            otlp_span_int(span, name, attr->name.len, integer);
+        }
+
+        return;
+
+    case NGX_HTTP_TRACE_DOUBLE:
+        if (ngx_http_trace_parse_double(value, &number) == NGX_OK) {
+            otlp_span_double(span, name, attr->name.len, number);
+        }
+
+        return;
+
+    case NGX_HTTP_TRACE_BOOL:
+        otlp_span_bool(span, name, attr->name.len,
+                       !(value->len == 1 && value->data[0] == '0')
+                       && !(value->len == 3
+                            && ngx_strncmp(value->data, "off", 3) == 0)
+                       && !(value->len == 5
+                            && ngx_strncmp(value->data, "false", 5) == 0));
+        return;
+
+    default: /* NGX_HTTP_TRACE_STRING */
+        otlp_span_string(span, name, attr->name.len, value->data, value->len);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer)
+{
+    ngx_int_t   n;
+    ngx_uint_t  minus;
+
+    minus = (value->data[0] == '-');
+
+    n = ngx_atoi(value->data + minus, value->len - minus);
+
+    if (n == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    *integer = minus ? -(int64_t) n : n;
+
+    return NGX_OK;
+}
+
+
+/* strtod() wants a NUL, and would take words and hex as well */
+
+static ngx_int_t
+ngx_http_trace_parse_double(ngx_str_t *value, double *number)
+{
+    u_char  buf[64], *last;
+    size_t  i;
+
+    if (value->len >= sizeof(buf)) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < value->len; i++) {
+        if (ngx_strchr("0123456789+-.eE", value->data[i]) == NULL
+            || value->data[i] == '\0')
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    last = ngx_cpymem(buf, value->data, value->len);
+    *last = '\0';
+
+    *number = strtod((char *) buf, (char **) &last);
+
+    return (last == buf + value->len) ? NGX_OK : NGX_ERROR;
+}
