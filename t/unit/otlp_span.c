@@ -14,8 +14,9 @@
 #include "tap.h"
 
 
-#define KEY(s) (s), sizeof(s) - 1
-#define BUFFER 262144
+#define KEY(s)      (s), sizeof(s) - 1
+#define BUFFER      262144
+#define VALUE(name) OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_##name
 
 
 typedef Opentelemetry__Proto__Trace__V1__ScopeSpans scope_spans_t;
@@ -160,9 +161,7 @@ attribute_of(const span_t *span, size_t i, const char *key)
 static int
 is_string(const any_t *value, const char *expected)
 {
-    return value != NULL
-           && value->value_case
-                  == OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_STRING_VALUE
+    return value != NULL && value->value_case == VALUE(STRING_VALUE)
            && strcmp(value->string_value, expected) == 0;
 }
 
@@ -170,9 +169,7 @@ is_string(const any_t *value, const char *expected)
 static int
 is_int(const any_t *value, int64_t expected)
 {
-    return value != NULL
-           && value->value_case
-                  == OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_INT_VALUE
+    return value != NULL && value->value_case == VALUE(INT_VALUE)
            && value->int_value == expected;
 }
 
@@ -180,9 +177,7 @@ is_int(const any_t *value, int64_t expected)
 static int
 is_bool(const any_t *value, int expected)
 {
-    return value != NULL
-           && value->value_case
-                  == OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_BOOL_VALUE
+    return value != NULL && value->value_case == VALUE(BOOL_VALUE)
            && value->bool_value == expected;
 }
 
@@ -190,9 +185,7 @@ is_bool(const any_t *value, int expected)
 static int
 is_double(const any_t *value, double expected)
 {
-    return value != NULL
-           && value->value_case
-                  == OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_DOUBLE_VALUE
+    return value != NULL && value->value_case == VALUE(DOUBLE_VALUE)
            && memcmp(&value->double_value, &expected, sizeof(double)) == 0;
 }
 
@@ -628,7 +621,7 @@ bounded(size_t size)
 {
     int dropped;
     span_t *s;
-    uint8_t text[100];
+    uint8_t text[115];
     otlp_span_t span;
     scope_spans_t *scope;
     otlp_span_head_t head;
@@ -652,7 +645,8 @@ bounded(size_t size)
     otlp_span_string(&span, KEY("long"), text, sizeof(text));
     otlp_span_end(&span, UINT64_MAX, OTLP_STATUS_ERROR, &frame);
 
-    if (frame.data < guard - size || frame.data + frame.len > guard
+    if (span.pos > span.end || frame.data < guard - size
+        || frame.data + frame.len > guard
         || (size < guarded && guard[-1 - (ptrdiff_t) size] != 0x55)) {
         return -1;
     }

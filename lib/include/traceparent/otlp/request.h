@@ -27,6 +27,9 @@ extern "C" {
 /* Bytes of a frame beside the packed resource and scope, at most. */
 #define OTLP_REQUEST_FRAME_MAX        32
 
+/* The most that a response's body may be, in bytes. */
+#define OTLP_RESPONSE_MAX             (64 * 1024)
+
 /* The longest message kept of a partial success, in bytes. */
 #define OTLP_RESPONSE_MESSAGE_MAX     256
 
@@ -36,15 +39,16 @@ extern "C" {
 
 
 typedef struct {
-    traceparent_view_t  key;
-    traceparent_view_t  value;             /* a string, made UTF-8 if not */
+    traceparent_view_t  key;               /* both are strings that contain */
+    traceparent_view_t  value;             /* no NUL, made UTF-8 if not */
 } otlp_attribute_t;
 
 
 /*
- * Packs a Resource with |n| attributes, or an InstrumentationScope, into
- * |dest|. |*dest_len| is the room before, and the length after the call.
- * Slow; for configuration time. Returns 0, OTLP_ERR_ROOM or OTLP_ERR_MEMORY.
+ * Packs a Resource with |n| attributes, or an InstrumentationScope, whose
+ * strings are UTF-8, into |dest|. |*dest_len| is the room before, and the
+ * length after the call. Slow; for configuration time.
+ * Returns 0, OTLP_ERR_ROOM or OTLP_ERR_MEMORY.
  */
 int otlp_resource_pack(uint8_t *dest, size_t *dest_len,
     const otlp_attribute_t *attributes, size_t n);
@@ -55,7 +59,8 @@ int otlp_scope_pack(uint8_t *dest, size_t *dest_len, const char *name,
 /*
  * Writes what goes in front of |spans_len| bytes of spans, so that both
  * together are one ExportTraceServiceRequest with one ResourceSpans and one
- * ScopeSpans. |dest| has room for OTLP_REQUEST_FRAME_MAX + resource->len +
+ * ScopeSpans; all of it is less than 4 GiB. |resource| and |scope| may be
+ * empty. |dest| has room for OTLP_REQUEST_FRAME_MAX + resource->len +
  * scope->len bytes. Returns the bytes written.
  */
 size_t otlp_request_frame(uint8_t *dest, const traceparent_view_t *resource,
@@ -83,8 +88,8 @@ typedef struct {
  * Decodes the body of a 2xx answer, an ExportTraceServiceResponse. An empty
  * body, and an empty partial_success, are full success. A negative number of
  * rejected spans counts as 0.
- * Returns 0, OTLP_ERR_MEMORY, or OTLP_ERR_RESPONSE if it is no such message;
- * |dest| is written only with 0.
+ * Returns 0, OTLP_ERR_MEMORY, or OTLP_ERR_RESPONSE if it is no such message or
+ * longer than OTLP_RESPONSE_MAX; |dest| is written only with 0.
  */
 int otlp_response_decode(otlp_response_t *dest, const uint8_t *src,
     size_t len);
