@@ -204,7 +204,8 @@ demo: deps-build
 
 test: deps
 	@$(MAKE) --no-print-directory build unit fuzz-programs
-	t/run $(if $(T),-v $(T),$(unit) $(sort $(wildcard t/*.t)))
+	t/run $(if $(T),-v $(T),t/fuzz.t $(unit) \
+	    $(filter-out t/fuzz.t,$(sort $(wildcard t/*.t))))
 
 bench: deps
 	@$(MAKE) --no-print-directory bench-programs
