@@ -1,0 +1,595 @@
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <traceparent/ids.h>
+
+#include "draw.h"
+
+
+/* A longer name moves the columns behind it, in this line only. */
+#define NAME_COLUMNS    52
+#define SERVICE_COLUMNS 24
+
+#define KIND_COLUMNS 8
+#define TIME_SIZE    32
+
+
+typedef struct node_s node_t;
+
+struct node_s {
+    const trace_span_t *span;
+    node_t *parent;
+    node_t *child;   /* the first, by start time */
+    node_t *sibling; /* the next one */
+    uint32_t bars;   /* bit i: a vertical line goes on at depth i */
+    unsigned depth;
+    int last;  /* of its siblings */
+    int drawn; /* is in the order of lines */
+};
+
+typedef struct {
+    const terminal_t *terminal;
+    const trace_t *trace;
+    node_t *nodes;  /* by start time */
+    node_t **by_id; /* by span-id */
+    node_t **lines; /* in the order of drawing */
+    size_t n_lines;
+    uint64_t start; /* the earliest */
+    uint64_t end;   /* the latest */
+    int name_columns;
+    int service_columns;
+    int offset_columns;
+    int duration_columns;
+} drawing_t;
+
+typedef struct {
+    const char *branch;
+    const char *last;
+    const char *bar;
+    const char *none;
+    const char *link;
+    const char *event;
+    const char *micro;
+} glyphs_t;
+
+
+static const glyphs_t unicode_glyphs = {
+    "\u251c\u2500 ",
+    "\u2514\u2500 ",
+    "\u2502  ",
+    "   ",
+    "\u21b3",
+    "\u2022",
+    "\u00b5s",
+};
+
+static const glyphs_t ascii_glyphs
+    = {"|- ", "`- ", "|  ", "   ", "->", "*", "us"};
+
+
+static const glyphs_t *
+glyphs(const drawing_t *drawing)
+{
+    return drawing->terminal->unicode ? &unicode_glyphs : &ascii_glyphs;
+}
+
+
+static int
+compare_start(const void *a, const void *b)
+{
+    const node_t *left = a, *right = b;
+
+    if (left->span->start != right->span->start) {
+        return left->span->start < right->span->start ? -1 : 1;
+    }
+
+    /* an equal start is common; the longer one is more likely the outer one */
+    if (left->span->end != right->span->end) {
+        return left->span->end > right->span->end ? -1 : 1;
+    }
+
+    return memcmp(left->span->span_id, right->span->span_id, 8);
+}
+
+
+static int
+compare_id(const void *a, const void *b)
+{
+    const node_t *const *left = a, *const *right = b;
+
+    return memcmp((*left)->span->span_id, (*right)->span->span_id, 8);
+}
+
+
+static int
+compare_key(const void *key, const void *element)
+{
+    const node_t *const *node = element;
+
+    return memcmp(key, (*node)->span->span_id, 8);
+}
+
+
+static void
+find_parents(drawing_t *drawing)
+{
+    size_t i, n = drawing->trace->n_spans;
+    node_t *node, **parent;
+
+    for (i = 0; i < n; i++) {
+        drawing->by_id[i] = &drawing->nodes[i];
+    }
+
+    qsort(drawing->by_id, n, sizeof(*drawing->by_id), compare_id);
+
+    /* from the last to the first: each becomes the first child of all so far */
+    for (i = n; i-- > 0;) {
+        node = &drawing->nodes[i];
+
+        if (!node->span->has_parent) {
+            continue;
+        }
+
+        parent = bsearch(node->span->parent_id, drawing->by_id, n,
+            sizeof(*drawing->by_id), compare_key);
+
+        if (parent != NULL && *parent != node) {
+            node->parent = *parent;
+            node->sibling = node->parent->child;
+            node->parent->child = node;
+        }
+    }
+}
+
+
+static node_t *
+next_child(node_t *child)
+{
+    while (child != NULL && child->drawn) {
+        child = child->sibling;
+    }
+
+    return child;
+}
+
+
+/* Gives |node| and what is below it their lines. */
+static void
+order_lines(
+    drawing_t *drawing, node_t *node, unsigned depth, uint32_t bars, int last)
+{
+    node_t *child, *next;
+
+    node->drawn = 1;
+    node->depth = depth;
+    node->bars = bars;
+    node->last = last;
+    drawing->lines[drawing->n_lines++] = node;
+
+    if (depth + 1 == DRAW_DEPTH_MAX) {
+        return;
+    }
+
+    bars |= last ? 0 : UINT32_C(1) << depth;
+
+    for (child = next_child(node->child); child != NULL; child = next) {
+        /* each has one parent, so the walk below |child| draws no sibling */
+        next = next_child(child->sibling);
+        order_lines(drawing, child, depth + 1, bars, next == NULL);
+    }
+}
+
+
+static void
+order_roots(drawing_t *drawing)
+{
+    size_t i;
+    node_t *node, *last = NULL;
+
+    for (i = 0; i < drawing->trace->n_spans; i++) {
+        if (drawing->nodes[i].parent == NULL) {
+            order_lines(drawing, &drawing->nodes[i], 0, 0, 0);
+            last = &drawing->nodes[i];
+        }
+    }
+
+    /* what is too deep, and rings of parents, begin again at the left */
+    for (i = 0; i < drawing->trace->n_spans; i++) {
+        if (!drawing->nodes[i].drawn) {
+            order_lines(drawing, &drawing->nodes[i], 0, 0, 0);
+            last = &drawing->nodes[i];
+        }
+    }
+
+    /* only now it is known which root has none after it */
+    last->last = 1;
+
+    for (i = drawing->n_lines; i-- > 0;) {
+        node = drawing->lines[i];
+
+        if (node == last) {
+            break;
+        }
+
+        node->bars &= ~UINT32_C(1);
+    }
+}
+
+
+/* Writes |ns| in a unit that leaves three digits or so. */
+static void
+format_time(char *text, uint64_t ns, const char *micro)
+{
+    size_t i;
+    double value;
+
+    const struct {
+        double size;
+        const char *name;
+    } units[] = {{1, "ns"}, {1e3, micro}, {1e6, "ms"}, {1e9, "s"},
+        {60e9, "min"}, {3600e9, "h"}};
+
+    /* to the next unit just below 1,000, or 100 where 60 make one */
+    for (i = 0; i < 5; i++) {
+        if ((double) ns / units[i].size < (i < 3 ? 999.5 : 99.95)) {
+            break;
+        }
+    }
+
+    value = (double) ns / units[i].size;
+
+    snprintf(text, TIME_SIZE, "%.*f %s",
+        i == 0 || value >= 99.95 ? 0
+        : value >= 9.995         ? 1
+                                 : 2,
+        value, units[i].name);
+}
+
+
+static void
+format_offset(const drawing_t *drawing, char *text, uint64_t time)
+{
+    text[0] = time < drawing->start ? '-' : '+';
+    format_time(text + 1,
+        time < drawing->start ? drawing->start - time : time - drawing->start,
+        glyphs(drawing)->micro);
+}
+
+
+static void
+format_duration(const drawing_t *drawing, char *text, const trace_span_t *span)
+{
+    if (span->end < span->start) {
+        strcpy(text, span->end == 0 ? "no end" : "ends early");
+        return;
+    }
+
+    format_time(text, span->end - span->start, glyphs(drawing)->micro);
+}
+
+
+static int
+text_columns(const drawing_t *drawing, const char *text)
+{
+    return terminal_text(drawing->terminal, NULL, text);
+}
+
+
+static int
+name_columns(const drawing_t *drawing, const node_t *node)
+{
+    return 3 * ((int) node->depth + 1)
+           + text_columns(drawing, node->span->name);
+}
+
+
+static void
+widen(int *columns, int width, int limit)
+{
+    if (width > *columns && width <= limit) {
+        *columns = width;
+    }
+}
+
+
+static void
+measure(drawing_t *drawing)
+{
+    size_t i;
+    char text[TIME_SIZE + 1];
+    const trace_span_t *span;
+
+    drawing->start = drawing->nodes[0].span->start;
+
+    for (i = 0; i < drawing->n_lines; i++) {
+        span = drawing->lines[i]->span;
+        drawing->end = span->end > drawing->end ? span->end : drawing->end;
+        widen(&drawing->name_columns, name_columns(drawing, drawing->lines[i]),
+            NAME_COLUMNS);
+        widen(&drawing->service_columns, text_columns(drawing, span->service),
+            SERVICE_COLUMNS);
+        format_offset(drawing, text, span->start);
+        widen(&drawing->offset_columns, text_columns(drawing, text), TIME_SIZE);
+        format_duration(drawing, text, span);
+        widen(
+            &drawing->duration_columns, text_columns(drawing, text), TIME_SIZE);
+    }
+}
+
+
+static void
+pad(const drawing_t *drawing, int width, int columns)
+{
+    fprintf(drawing->terminal->out, "%*s",
+        width < columns ? columns - width : 0, "");
+}
+
+
+static void
+styled(const drawing_t *drawing, terminal_style_t style, const char *text)
+{
+    terminal_style(drawing->terminal, style);
+    terminal_text(drawing->terminal, drawing->terminal->out, text);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+}
+
+
+static void
+print_id(const drawing_t *drawing, const uint8_t *id, size_t len)
+{
+    uint8_t text[2 * TRACEPARENT_TRACE_ID_SIZE];
+
+    traceparent_hex(text, id, len);
+    fwrite(text, 1, 2 * len, drawing->terminal->out);
+}
+
+
+static void
+print_bars(const drawing_t *drawing, const node_t *node)
+{
+    unsigned i;
+
+    for (i = 0; i < node->depth; i++) {
+        fputs(
+            node->bars >> i & 1 ? glyphs(drawing)->bar : glyphs(drawing)->none,
+            drawing->terminal->out);
+    }
+}
+
+
+static void
+print_status(const drawing_t *drawing, const trace_span_t *span)
+{
+    int error;
+    char code[16] = "";
+    terminal_style_t style;
+
+    error = span->status == STATUS_ERROR;
+    style = error ? TERMINAL_BAD : TERMINAL_GOOD;
+
+    if (span->http_status != 0) {
+        snprintf(code, sizeof(code), "%d", span->http_status);
+        fputs("  ", drawing->terminal->out);
+        styled(drawing, style, code);
+    }
+
+    if (error) {
+        fputs("  ", drawing->terminal->out);
+        styled(drawing, style, "ERROR");
+    }
+
+    if (span->error_type[0] != '\0' && strcmp(span->error_type, code) != 0) {
+        fputs("  ", drawing->terminal->out);
+        styled(drawing, style, span->error_type);
+    }
+
+    if (span->message[0] != '\0') {
+        fputs("  ", drawing->terminal->out);
+        styled(drawing, TERMINAL_DIM, span->message);
+    }
+}
+
+
+/* Where a span that is drawn like a root has its parent. */
+static void
+print_parent(const drawing_t *drawing, const node_t *node)
+{
+    FILE *out = drawing->terminal->out;
+
+    if (node->depth > 0 || !node->span->has_parent) {
+        return;
+    }
+
+    terminal_style(drawing->terminal, TERMINAL_DIM);
+    fputs("  (parent ", out);
+    print_id(drawing, node->span->parent_id, 8);
+    fputs(node->parent == NULL ? " elsewhere)" : " in this trace)", out);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+}
+
+
+static const char *
+kind_name(int kind)
+{
+    static const char *const names[]
+        = {"", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"};
+
+    return kind >= 0 && kind < 6 ? names[kind] : "?";
+}
+
+
+static void
+print_span(const drawing_t *drawing, const node_t *node)
+{
+    char offset[TIME_SIZE + 1], duration[TIME_SIZE];
+    FILE *out = drawing->terminal->out;
+    const trace_span_t *span = node->span;
+
+    format_offset(drawing, offset, span->start);
+    format_duration(drawing, duration, span);
+
+    terminal_style(drawing->terminal, TERMINAL_DIM);
+    print_bars(drawing, node);
+    fputs(node->last ? glyphs(drawing)->last : glyphs(drawing)->branch, out);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+
+    styled(drawing, TERMINAL_BOLD, span->name);
+    pad(drawing, name_columns(drawing, node), drawing->name_columns);
+    fputs("  ", out);
+
+    styled(drawing, TERMINAL_MARK, span->service);
+    pad(drawing, text_columns(drawing, span->service),
+        drawing->service_columns);
+
+    terminal_style(drawing->terminal, TERMINAL_DIM);
+    fprintf(out, "  %-*s  ", KIND_COLUMNS, kind_name(span->kind));
+    pad(drawing, text_columns(drawing, offset), drawing->offset_columns);
+    fputs(offset, out);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+
+    fputs("  ", out);
+    pad(drawing, text_columns(drawing, duration), drawing->duration_columns);
+    fputs(duration, out);
+
+    print_status(drawing, span);
+    print_parent(drawing, node);
+    putc('\n', out);
+}
+
+
+/* Begins a line of what belongs to |node|'s span. */
+static void
+begin_detail(const drawing_t *drawing, const node_t *node, const char *glyph)
+{
+    const node_t *child;
+    FILE *out = drawing->terminal->out;
+
+    terminal_style(drawing->terminal, TERMINAL_DIM);
+    print_bars(drawing, node);
+    fputs(node->last ? glyphs(drawing)->none : glyphs(drawing)->bar, out);
+
+    /* the line to the children starts at the name */
+    for (child = node->child; child != NULL; child = child->sibling) {
+        if (child->depth == node->depth + 1) {
+            break;
+        }
+    }
+
+    fputs(child != NULL ? glyphs(drawing)->bar : glyphs(drawing)->none, out);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+    fprintf(out, "%s ", glyph);
+}
+
+
+static void
+print_details(const drawing_t *drawing, const node_t *node)
+{
+    size_t i;
+    char offset[TIME_SIZE + 1];
+    FILE *out = drawing->terminal->out;
+    const trace_span_t *span = node->span;
+
+    for (i = 0; i < span->n_events; i++) {
+        begin_detail(drawing, node, glyphs(drawing)->event);
+        terminal_text(drawing->terminal, out, span->events[i].name);
+        format_offset(drawing, offset, span->events[i].time);
+        terminal_style(drawing->terminal, TERMINAL_DIM);
+        fprintf(out, "  %s", offset);
+        terminal_style(drawing->terminal, TERMINAL_PLAIN);
+        putc('\n', out);
+    }
+
+    if (span->more_events > 0) {
+        begin_detail(drawing, node, glyphs(drawing)->event);
+        fprintf(out, "%zu more events\n", span->more_events);
+    }
+
+    for (i = 0; i < span->n_links; i++) {
+        begin_detail(drawing, node, glyphs(drawing)->link);
+        fputs("link to trace ", out);
+        print_id(drawing, span->links[i].trace_id, 16);
+        fputs(" span ", out);
+        print_id(drawing, span->links[i].span_id, 8);
+        putc('\n', out);
+    }
+
+    if (span->more_links > 0) {
+        begin_detail(drawing, node, glyphs(drawing)->link);
+        fprintf(out, "%zu more links\n", span->more_links);
+    }
+}
+
+
+static void
+print_title(const drawing_t *drawing, const char *header)
+{
+    size_t i;
+    char text[TIME_SIZE];
+    FILE *out = drawing->terminal->out;
+    const trace_t *trace = drawing->trace;
+
+    fputs("trace ", out);
+    terminal_style(drawing->terminal, TERMINAL_BOLD);
+    print_id(drawing, trace->id, 16);
+    terminal_style(drawing->terminal, TERMINAL_PLAIN);
+    fprintf(out, "%s  %zu span%s", trace->continued ? " (continued)" : "",
+        trace->n_spans, trace->n_spans == 1 ? "" : "s");
+
+    if (drawing->end >= drawing->start) {
+        format_time(
+            text, drawing->end - drawing->start, glyphs(drawing)->micro);
+        fprintf(out, " in %s", text);
+    }
+
+    for (i = 0; i < TRACE_HEADER_MAX && trace->headers[i] != NULL; i++) {
+        fputs("  [", out);
+        terminal_text(drawing->terminal, out, header);
+        fputs(": ", out);
+        styled(drawing, TERMINAL_MARK, trace->headers[i]);
+        putc(']', out);
+    }
+
+    putc('\n', out);
+}
+
+
+int
+draw_trace(const terminal_t *terminal, const trace_t *trace, const char *header)
+{
+    int rc = -1;
+    size_t i;
+    drawing_t drawing = {.terminal = terminal, .trace = trace};
+    const trace_span_t *span;
+
+    drawing.nodes = calloc(trace->n_spans, sizeof(*drawing.nodes));
+    drawing.by_id = calloc(trace->n_spans, sizeof(*drawing.by_id));
+    drawing.lines = calloc(trace->n_spans, sizeof(*drawing.lines));
+
+    if (drawing.nodes != NULL && drawing.by_id != NULL
+        && drawing.lines != NULL) {
+        for (i = 0, span = trace->first; span != NULL; span = span->next) {
+            drawing.nodes[i++].span = span;
+        }
+
+        qsort(drawing.nodes, i, sizeof(*drawing.nodes), compare_start);
+        find_parents(&drawing);
+        order_roots(&drawing);
+        measure(&drawing);
+        print_title(&drawing, header);
+
+        for (i = 0; i < drawing.n_lines; i++) {
+            print_span(&drawing, drawing.lines[i]);
+            print_details(&drawing, drawing.lines[i]);
+        }
+
+        putc('\n', terminal->out);
+        rc = 0;
+    }
+
+    free(drawing.nodes);
+    free(drawing.by_id);
+    free(drawing.lines);
+
+    return rc;
+}

@@ -1,0 +1,81 @@
+/*
+ * What is kept of a span until its trace is drawn. Long strings and lists are
+ * cut, so that a span is never larger than some kilobytes.
+ */
+
+#ifndef TRACE_H
+#define TRACE_H
+
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "decode.h"
+
+
+/* Of a string, in bytes; what is longer ends in "..." */
+#define TRACE_TEXT_MAX 200
+
+/* Of a span's events, and of its links. */
+#define TRACE_LIST_MAX 16
+
+/* Different values of the header of --header in one trace. */
+#define TRACE_HEADER_MAX 4
+
+
+typedef struct {
+    uint64_t time; /* nanoseconds since 1970, as all times here */
+    const char *name;
+} trace_event_t;
+
+typedef struct {
+    uint8_t trace_id[16];
+    uint8_t span_id[8];
+} trace_link_t;
+
+typedef struct trace_span_s trace_span_t;
+
+struct trace_span_s {
+    trace_span_t *next; /* in order of arrival */
+    size_t size;        /* of this memory, which has the strings too */
+    uint8_t span_id[8];
+    uint8_t parent_id[8];
+    int has_parent;
+    int kind;
+    int status;
+    int http_status; /* 0 if there is none */
+    uint64_t start;
+    uint64_t end;
+    const char *name;
+    const char *service;
+    const char *error_type;
+    const char *message;
+    trace_event_t *events;
+    size_t n_events;
+    size_t more_events; /* that are not kept */
+    trace_link_t *links;
+    size_t n_links;
+    size_t more_links;
+};
+
+typedef struct {
+    uint8_t id[16];
+    trace_span_t *first;
+    trace_span_t *last;
+    size_t n_spans;
+    char *headers[TRACE_HEADER_MAX]; /* distinct values, as they came */
+    int continued;                   /* another part of it was drawn before */
+} trace_t;
+
+
+/* Returns a copy of |message|, to be freed with free(), or NULL. |service| is
+ * the name of its resource. */
+trace_span_t *trace_span_copy(
+    const span_message_t *message, const char *service);
+
+/* The string attribute |name|, or "" if there is none. */
+const char *trace_attribute(
+    const char *name, size_t n, key_value_t *const *attributes);
+
+
+#endif
