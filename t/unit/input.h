@@ -16,32 +16,30 @@
 #include <sys/mman.h>
 
 
-/* Room for one input; a multiple of any page size. */
+/* Room for one input, or one output; a multiple of any page size. */
 #define INPUT_MAX (64 * 1024)
 
 
-/* INPUT_MAX bytes between two unreadable regions. */
+/* Two rooms with unreadable ones before, between and behind them. */
 static inline uint8_t *
-input_room(void)
+input_room(unsigned i)
 {
-    static uint8_t *room;
-    uint8_t *all;
+    static uint8_t *all;
 
-    if (room == NULL) {
+    if (all == NULL) {
         all = mmap(
-            NULL, 3 * INPUT_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            NULL, 5 * INPUT_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (all == MAP_FAILED
-            || mprotect(all + INPUT_MAX, INPUT_MAX, PROT_READ | PROT_WRITE)
+            || mprotect(all + INPUT_MAX, INPUT_MAX, PROT_READ | PROT_WRITE) != 0
+            || mprotect(all + 3 * INPUT_MAX, INPUT_MAX, PROT_READ | PROT_WRITE)
                    != 0) {
             perror("mmap");
             exit(2);
         }
-
-        room = all + INPUT_MAX;
     }
 
-    return room;
+    return all + (1 + 2 * i) * INPUT_MAX;
 }
 
 
@@ -50,7 +48,7 @@ input_room(void)
 static inline uint8_t *
 input_at_end(const void *data, size_t len)
 {
-    uint8_t *copy = input_room() + INPUT_MAX - len;
+    uint8_t *copy = input_room(0) + INPUT_MAX - len;
 
     if (len != 0) {
         memmove(copy, data, len);
@@ -65,10 +63,23 @@ static inline uint8_t *
 input_at_start(const void *data, size_t len)
 {
     if (len != 0) {
-        memmove(input_room(), data, len);
+        memmove(input_room(0), data, len);
     }
 
-    return input_room();
+    return input_room(0);
+}
+
+
+/* Room for an output of |len| bytes, the last before an unreadable page, with a
+ * '#' in front. Valid until the next call. */
+static inline uint8_t *
+output_at_end(size_t len)
+{
+    uint8_t *dest = input_room(1) + INPUT_MAX - len;
+
+    memset(input_room(1), '#', INPUT_MAX);
+
+    return dest;
 }
 
 
