@@ -1,0 +1,186 @@
+package TraceTest;
+
+# Test::Nginx::Socket for this module: a receiver that collects what nginx
+# exports, and sections that say what is expected of it.
+#
+#   --- http_config          without one, both pipelines have an exporter
+#   --- exporter: LINE       more lines for both of these exporters
+#   --- spans eval           [ { name => ..., attributes => { ... } }, ... ]
+#                            all spans of the block, internal ones first, then
+#                            by start time. Each hash names what is compared:
+#                            a string, qr//, undef (absent) or a hash in turn
+#   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
+#   --- curl                 a command line instead of a request, with the
+#                            curl there; $PORT and $URL are set
+#
+# The receiver's socket is $TEST_NGINX_OTLP in every configuration.
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Temp;
+use JSON::PP;
+use Test::Nginx::Socket 'no_plan';
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(spans_until receiver_dir));
+
+my $build = $ENV{TEST_BUILD} || 'build';
+my $dir = File::Temp->newdir();
+my $jsonl = "$dir/spans.jsonl";
+my $receiver;
+my $read = 0;
+
+$ENV{TEST_NGINX_OTLP} = "unix:$dir/otlp.sock";
+$ENV{TEST_NGINX_DIR} = "$dir";
+
+my $exporters = <<'_EOC_';
+    trace_exporter internal {
+        endpoint $TEST_NGINX_OTLP;
+        interval 20ms;
+        EXPORTER
+    }
+    trace_exporter user {
+        endpoint $TEST_NGINX_OTLP;
+        routing_header x-tenant;
+        interval 20ms;
+        EXPORTER
+    }
+_EOC_
+
+sub receiver_dir { "$dir" }
+
+sub start_receiver {
+    $receiver = fork();
+    die "fork: $!" if !defined $receiver;
+
+    if ($receiver == 0) {
+        open STDOUT, '>', $jsonl or die "$jsonl: $!";
+        open STDERR, '>', "$dir/receiver.log" or die $!;
+        exec "$build/traceparent", 'receive', '--json', $ENV{TEST_NGINX_OTLP};
+        die "exec: $!";
+    }
+
+    for (1 .. 100) {
+        return if -S "$dir/otlp.sock";
+        sleep 0.05;
+    }
+
+    die 'no receiver: ' . slurp("$dir/receiver.log");
+}
+
+sub stop_receiver {
+    return if !$receiver;
+    kill 'TERM', $receiver;
+    waitpid $receiver, 0;
+    undef $receiver;
+}
+
+sub slurp {
+    open my $fh, '<', $_[0] or return '';
+    local $/;
+    return scalar <$fh>;
+}
+
+# the spans that have arrived since the last call, once there are |n| of them
+# and no more follow, or after |seconds|
+
+sub spans_until {
+    my ($n, $seconds) = @_;
+    my $deadline = time + ($seconds || 10);
+    my @lines;
+
+    do {
+        sleep 0.03;
+        @lines = lines();
+    } while (@lines < $n && time < $deadline);
+
+    sleep 0.1;
+    @lines = lines();
+    $read += length for @lines;
+
+    my @spans = map { decode_json($_) } @lines;
+
+    return sort {
+        exists $a->{headers}{'x-tenant'} <=> exists $b->{headers}{'x-tenant'}
+        || $a->{start_time_unix_nano} cmp $b->{start_time_unix_nano}
+    } @spans;
+}
+
+sub lines {
+    open my $fh, '<:raw', $jsonl or die "$jsonl: $!";
+    seek $fh, $read, 0;
+    return grep { /\n\z/ } <$fh>;
+}
+
+sub matches {
+    my ($got, $expected, $name) = @_;
+
+    if (ref $expected eq 'HASH') {
+        matches($got->{$_}, $expected->{$_}, "$name $_")
+            for sort keys %$expected;
+
+    } elsif (ref $expected eq 'ARRAY') {
+        Test::More::is_deeply($got, $expected, $name);
+
+    } elsif (ref $expected eq 'Regexp') {
+        Test::More::like($got, $expected, $name);
+
+    } else {
+        Test::More::is($got, $expected, $name);
+    }
+}
+
+add_block_preprocessor(sub {
+    my $block = shift;
+
+    if (!defined $block->http_config) {
+        my $more = $block->exporter;
+        my $config = $exporters;
+
+        $more = '' if !defined $more;
+        $config =~ s/EXPORTER/$more/g;
+        $block->set_value('http_config', $config);
+    }
+
+    if (!defined $block->error_log && !defined $block->no_error_log) {
+        $block->set_value('no_error_log', "[alert]\n[crit]\n[error]\n");
+    }
+});
+
+add_response_body_check(sub {
+    my ($block, $body, $req_idx, $repeated_req_idx, $dry_run) = @_;
+
+    return if $dry_run;
+
+    my $name = $block->name;
+    my $expected = $block->spans;
+    my $check = $block->check_spans;
+    my $requests = ref $block->pipelined_requests
+        ? @{$block->pipelined_requests} : 1;
+
+    return if !defined $expected && !defined $check;
+    return if $req_idx && $req_idx < $requests - 1;
+
+    my $n = defined $expected ? @$expected : $block->span_count || 1;
+    my @spans = spans_until($n);
+
+    if (defined $expected) {
+        Test::More::is(scalar @spans, scalar @$expected, "$name - spans");
+        matches($spans[$_], $expected->[$_], "$name - span $_")
+            for 0 .. $#$expected;
+    }
+
+    $check->(@spans) if defined $check;
+});
+
+start_receiver();
+
+END {
+    my $status = $?;
+    stop_receiver();
+    $? = $status;
+}
+
+1;
