@@ -10,6 +10,7 @@
 
 
 #define NGX_HTTP_TRACE_LOG_INTERVAL   60000    /* ms between lines of a kind */
+#define NGX_HTTP_TRACE_EXIT_INTERVAL  10       /* ms, of a worker that exits */
 
 /* in front of the spans: constant header, this request's header, envelope */
 #define NGX_HTTP_TRACE_HEAD_IOVS      3
@@ -38,6 +39,7 @@ struct ngx_http_trace_exporter_s {
     ngx_http_trace_sender_t         *senders;
 
     uint64_t                         due;      /* records to send now */
+    uint32_t                         spans_max;    /* bytes in a request */
     ngx_event_t                      timer;
     ngx_event_t                      run;
     ngx_connection_t                *watcher;  /* of a graceful exit */
@@ -51,6 +53,7 @@ struct ngx_http_trace_exporter_s {
     ngx_msec_t                       message_logged;
 
     unsigned                         open:1;
+    unsigned                         exiting:1;
     unsigned                         failing:1;
     unsigned                         lost_once:1;
     unsigned                         message_once:1;
@@ -101,6 +104,8 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
     exporter->conf = ecf;
     exporter->pipeline = pipeline;
     exporter->log = cycle->log;
+    exporter->spans_max = OTLP_REQUEST_MAX - OTLP_REQUEST_FRAME_MAX
+                          - ecf->resource.len - ecf->scope.len;
 
     if (ngx_http_trace_queue_open(ecf, &exporter->queue, &exporter->counters,
                                   cycle->log)
@@ -184,7 +189,6 @@ ngx_http_trace_sender_init(ngx_http_trace_exporter_t *exporter,
     }
 
     sender->client.url = &ecf->url;
-    sender->client.timeout = ecf->timeout;
     sender->client.done = ngx_http_trace_exporter_done;
     sender->client.data = sender;
 
@@ -224,29 +228,38 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
 {
     ngx_int_t                   i;
     ngx_connection_t           *c;
-    otlp_queue_stat_t           stat;
     ngx_http_trace_exporter_t  *exporter;
 
     c = ev->data;
     exporter = c->data;
 
-    if (!c->close) {
+    c->close = 0;
+    c->idle = 0;
+
+    if (exporter->exiting) {
+
+        /* "worker_shutdown_timeout" */
+
+        exporter->deadline = ngx_current_msec;
         return;
     }
 
-    c->close = 0;
-    c->idle = 0;
+    exporter->exiting = 1;
+    exporter->deadline = ngx_current_msec + exporter->conf->timeout;
 
     for (i = 0; i < exporter->conf->connections; i++) {
         ngx_http_trace_http_hold(&exporter->senders[i].client);
     }
 
-    otlp_queue_stat(&exporter->queue, &stat);
+    if (exporter->timer.timer_set) {
+        ngx_del_timer(&exporter->timer);
+    }
 
-    exporter->due = stat.untaken;
-    exporter->deadline = ngx_current_msec + exporter->conf->timeout;
+    exporter->timer.cancelable = 0;
 
-    ngx_post_event(&exporter->run, &ngx_posted_events);
+    /* not as a posted event: without a timer the worker would be gone first */
+
+    ngx_http_trace_exporter_tick(&exporter->timer);
 }
 
 
@@ -265,8 +278,8 @@ ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
     }
 
     if (exporter->watcher) {
-        exporter->watcher->fd = (ngx_socket_t) -1;
         ngx_free_connection(exporter->watcher);
+        exporter->watcher->fd = (ngx_socket_t) -1;
         exporter->watcher = NULL;
     }
 
@@ -314,7 +327,6 @@ ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len)
 {
     uint32_t                    n, batch_size;
-    otlp_queue_stat_t           stat;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
@@ -322,25 +334,19 @@ ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
 
     n = otlp_queue_commit(&exporter->queue, span, len);
 
-    if (ngx_exiting) {
-        otlp_queue_stat(&exporter->queue, &stat);
-
-        exporter->due = stat.untaken;
+    if (exporter->exiting) {
         exporter->deadline = ngx_current_msec + exporter->conf->timeout;
-
-    } else if (n % batch_size == 0) {
-        exporter->due += batch_size;
-
-    } else {
-
-        if (!exporter->timer.timer_set) {
-            ngx_add_timer(&exporter->timer, exporter->conf->interval);
-        }
-
-        return;
     }
 
-    ngx_post_event(&exporter->run, &ngx_posted_events);
+    if (n % batch_size == 0) {
+        exporter->due += batch_size;
+        ngx_post_event(&exporter->run, &ngx_posted_events);
+
+    } else if (!exporter->timer.timer_set) {
+        ngx_add_timer(&exporter->timer,
+                      exporter->exiting ? NGX_HTTP_TRACE_EXIT_INTERVAL
+                                        : exporter->conf->interval);
+    }
 }
 
 
@@ -403,32 +409,33 @@ ngx_http_trace_exporter_run(ngx_event_t *ev)
     exporter = ev->data;
     ecf = exporter->conf;
 
-    for (i = 0; i < ecf->connections && exporter->due; i++) {
+    for (i = 0; i < ecf->connections; i++) {
         sender = &exporter->senders[i];
 
-        if (sender->busy) {
-            continue;
+        /* a sender that fails at once is free again at once */
+
+        while (exporter->due && !sender->busy) {
+
+            if (exporter->exiting
+                && (ngx_msec_int_t) (exporter->deadline - ngx_current_msec)
+                   <= 0)
+            {
+                return;
+            }
+
+            if (otlp_queue_take(&exporter->queue, &sender->batch,
+                                ecf->batch_size, exporter->spans_max)
+                != 0)
+            {
+                exporter->due = 0;
+                return;
+            }
+
+            exporter->due -= ngx_min(exporter->due, sender->batch.records);
+
+            sender->busy = 1;
+            ngx_http_trace_exporter_send(sender);
         }
-
-        if (ngx_exiting
-            && (ngx_msec_int_t) (exporter->deadline - ngx_current_msec) <= 0)
-        {
-            return;
-        }
-
-        if (otlp_queue_take(&exporter->queue, &sender->batch, ecf->batch_size,
-                            OTLP_REQUEST_MAX - OTLP_REQUEST_FRAME_MAX
-                            - ecf->resource.len - ecf->scope.len)
-            != 0)
-        {
-            exporter->due = 0;
-            return;
-        }
-
-        exporter->due -= ngx_min(exporter->due, sender->batch.records);
-
-        sender->busy = 1;
-        ngx_http_trace_exporter_send(sender);
     }
 }
 
@@ -474,6 +481,14 @@ ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender)
 
     otlp_queue_iov(&sender->exporter->queue, &sender->batch,
                    sender->iov + NGX_HTTP_TRACE_HEAD_IOVS);
+
+    sender->client.timeout = ecf->timeout;
+
+    if (sender->exporter->exiting) {
+        sender->client.timeout = ngx_min(ecf->timeout,
+                                         sender->exporter->deadline
+                                         - ngx_current_msec);
+    }
 
     ngx_http_trace_http_post(&sender->client, sender->iov,
                              NGX_HTTP_TRACE_HEAD_IOVS

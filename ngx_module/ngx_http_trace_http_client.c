@@ -231,6 +231,11 @@ ngx_http_trace_http_read(ngx_event_t *rev)
     c = rev->data;
     client = c->data;
 
+    if (c->close) {
+        ngx_http_trace_http_error(client, "worker has no more time", 0);
+        return;
+    }
+
     for ( ;; ) {
 
         if (client->in.last == client->in.end) {
@@ -564,7 +569,8 @@ ngx_http_trace_http_done(ngx_http_trace_http_client_t *client,
     /* a request or a response with something left over ends the connection */
 
     if (client->keepalive && client->iovs == 0
-        && client->in.pos == client->in.last)
+        && client->in.pos == client->in.last
+        && !ngx_exiting)
     {
         ngx_http_trace_http_keep(client);
 

@@ -34,7 +34,7 @@ typedef void (*ngx_http_trace_http_done_pt)(
 
 struct ngx_http_trace_http_client_s {
 
-    /* set by the caller, before init */
+    /* set by the caller */
     ngx_url_t                    *url;
     ngx_msec_t                    timeout;    /* of a whole request */
     ngx_http_trace_http_done_pt   done;
