@@ -250,6 +250,11 @@ format_time(char *text, uint64_t ns, const char *micro)
 static void
 format_offset(const drawing_t *drawing, char *text, uint64_t time)
 {
+    if (time == drawing->start) {
+        strcpy(text, "+0");
+        return;
+    }
+
     text[0] = time < drawing->start ? '-' : '+';
     format_time(text + 1,
         time < drawing->start ? drawing->start - time : time - drawing->start,
@@ -502,7 +507,8 @@ print_details(const drawing_t *drawing, const node_t *node)
 
     if (span->more_events > 0) {
         begin_detail(drawing, node, glyphs(drawing)->event);
-        fprintf(out, "%zu more events\n", span->more_events);
+        fprintf(out, "%zu more event%s\n", span->more_events,
+            span->more_events == 1 ? "" : "s");
     }
 
     for (i = 0; i < span->n_links; i++) {
@@ -516,7 +522,8 @@ print_details(const drawing_t *drawing, const node_t *node)
 
     if (span->more_links > 0) {
         begin_detail(drawing, node, glyphs(drawing)->link);
-        fprintf(out, "%zu more links\n", span->more_links);
+        fprintf(out, "%zu more link%s\n", span->more_links,
+            span->more_links == 1 ? "" : "s");
     }
 }
 

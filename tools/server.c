@@ -24,6 +24,12 @@
  * and keeps its connection; one longer than this is not, in bytes. */
 #define DISCARD_MAX (64 * 1024 * 1024)
 
+/* libmicrohttpd 0.9.75 says "at once" for ever if its buffer is full of the
+ * header of one chunk. After so many runs in which no request got on, it has
+ * to wait for this long. */
+#define IDLE_RUNS_MAX 100
+#define IDLE_WAIT_MS  10
+
 /* Longer error messages are cut, so that their length is one byte. */
 #define MESSAGE_MAX 127
 
@@ -34,6 +40,7 @@ struct server_s {
     void *data;
     const char *command;
     unsigned answering; /* answers that are not sent completely */
+    unsigned idle_runs; /* since a request got on */
     time_t complained;
 };
 
@@ -313,6 +320,8 @@ handle(void *data, struct MHD_Connection *connection, const char *url,
 
     (void) version;
 
+    server->idle_runs = 0;
+
     if (exchange == NULL) {
         return begin(server, connection, url, method, context);
     }
@@ -356,6 +365,8 @@ completed(void *data, struct MHD_Connection *connection, void **context,
 
     (void) connection;
     (void) code;
+
+    server->idle_runs = 0;
 
     if (exchange == NULL) {
         return;
@@ -418,6 +429,10 @@ server_timeout(const server_t *server)
         return -1;
     }
 
+    if (timeout < IDLE_WAIT_MS && server->idle_runs > IDLE_RUNS_MAX) {
+        return IDLE_WAIT_MS;
+    }
+
     return timeout < INT_MAX ? (int) timeout : INT_MAX;
 }
 
@@ -425,6 +440,10 @@ server_timeout(const server_t *server)
 void
 server_run(server_t *server)
 {
+    if (server->idle_runs <= IDLE_RUNS_MAX) {
+        server->idle_runs++;
+    }
+
     (void) MHD_run(server->daemon);
 }
 
