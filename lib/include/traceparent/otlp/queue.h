@@ -49,7 +49,7 @@ typedef struct otlp_queue_s  otlp_queue_t;
 
 /* A batch that was taken. |bytes| and |records| may be read. */
 typedef struct {
-    uint64_t            first;             /* position of its first record */
+    uint32_t            first;             /* the queue's name of a record */
     uint32_t            records;
     uint32_t            bytes;             /* of all spans together */
     traceparent_view_t  routing;           /* in the ring, until release */
@@ -66,15 +66,17 @@ typedef struct {
 
 /*
  * Makes a new, empty queue in |size| bytes of |mem|, which is aligned to 64.
- * Returns 0, or OTLP_ERR_ROOM if |size| is out of bounds.
+ * Returns 0, OTLP_ERR_ROOM if |size| is out of bounds, or
+ * TRACEPARENT_ERR_RANDOM of ids.h; then |mem| is untouched.
  */
 int otlp_queue_create(otlp_queue_t *queue, void *mem, size_t size);
 
 /*
  * Opens a queue that this or another process has created in |mem|, and indexes
  * its records again; all of them are untaken then.
- * Returns 0, or OTLP_ERR_QUEUE if the memory does not hold a sound queue of
- * this size and of this version of the format; then |mem| is untouched.
+ * Returns 0, OTLP_ERR_QUEUE if the memory does not hold a sound queue of this
+ * size and of this version of the format, or TRACEPARENT_ERR_RANDOM of ids.h;
+ * then |mem| is untouched.
  */
 int otlp_queue_open(otlp_queue_t *queue, void *mem, size_t size);
 
@@ -117,19 +119,27 @@ void otlp_queue_release(otlp_queue_t *queue, const otlp_queue_batch_t *batch);
 void otlp_queue_stat(const otlp_queue_t *queue, otlp_queue_stat_t *stat);
 
 
-/* In the header only so that its size is known. */
-#define OTLP_QUEUE_BUCKETS            1024
+/* In the header only so that its size is known: about 66 KiB. */
+
+/* As many as keep 10,000 routings apart. */
+#define OTLP_QUEUE_BUCKETS            16384
+
+/* One for each 4 bytes of a routing, one for its length, one to start with. */
+#define OTLP_QUEUE_KEYS               (OTLP_QUEUE_ROUTING_MAX / 4 + 2)
 
 struct otlp_queue_s {
     struct otlp_queue_ring_s  *ring;       /* the shared part, in |mem| */
     uint8_t                   *data;
-    uint64_t                   mask_or_size;
+    uint64_t                   size;       /* of the data */
+    uint64_t                   head;       /* position behind all records */
+    uint64_t                   tail;       /* position of the oldest record */
     uint64_t                   pending;    /* position of the begun record */
-    uint64_t                   groups_first;
-    uint64_t                   groups_last;
     uint64_t                   records;
     uint64_t                   untaken;
-    uint64_t                   buckets[OTLP_QUEUE_BUCKETS];
+    uint32_t                   line_first; /* routings in the order they wait */
+    uint32_t                   line_last;
+    uint64_t                   keys[OTLP_QUEUE_KEYS];
+    uint32_t                   buckets[OTLP_QUEUE_BUCKETS];
 };
 
 
