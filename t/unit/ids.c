@@ -332,42 +332,6 @@ test_uniform(void)
 }
 
 
-static void
-test_hex(void)
-{
-    uint8_t src[64], *dest;
-    char want[129];
-    size_t i, len;
-    unsigned bad = 0;
-
-    for (i = 0; i < sizeof(src); i++) {
-        src[i] = (uint8_t) input_random();
-    }
-
-    for (len = 0; len <= sizeof(src); len++) {
-        for (i = 0; i < len; i++) {
-            sprintf(want + 2 * i, "%02x", src[i]);
-        }
-
-        dest = output_at_end(2 * len);
-        traceparent_hex(dest, src, len);
-        bad += memcmp(dest, want, 2 * len) != 0 || dest[-1] != '#';
-    }
-
-    ok(bad == 0, "hex of 0 to 64 bytes");
-
-    for (i = 0, bad = 0; i < 256; i++) {
-        memset(src, (int) i, 24);
-        sprintf(want, "%02x%02x", (unsigned) i, (unsigned) i);
-        dest = output_at_end(48);
-        traceparent_hex(dest, src, 24);
-        bad += memcmp(dest, want, 4) != 0 || memcmp(dest + 44, want, 4) != 0;
-    }
-
-    ok(bad == 0, "hex of every byte");
-}
-
-
 int
 main(void)
 {
@@ -377,7 +341,6 @@ main(void)
     test_never_zero();
     test_fork();
     test_uniform();
-    test_hex();
 
     return done_testing();
 }

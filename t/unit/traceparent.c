@@ -12,10 +12,10 @@
 #include "tap.h"
 
 
-#define TRACE_ID  "0af7651916cd43dd8448eb211c80319c"
-#define PARENT_ID "b7ad6b7169203331"
-#define VALID     "00-" TRACE_ID "-" PARENT_ID "-01"
-#define FUTURE    "cc-" TRACE_ID "-" PARENT_ID "-01"
+#define TRACE  "0af7651916cd43dd8448eb211c80319c"
+#define PARENT "b7ad6b7169203331"
+#define VALID  "00-" TRACE "-" PARENT "-01"
+#define FUTURE "cc-" TRACE "-" PARENT "-01"
 
 static const traceparent_t valid = {
     {0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21,
@@ -92,13 +92,13 @@ test_version(void)
 {
     accepts(VALID, 0, 1, "rule 2: version 00");
     accepts(FUTURE, 0xcc, 1, "rule 2: version cc");
-    refuses("ff-" TRACE_ID "-" PARENT_ID "-01", TRACEPARENT_ERR_VERSION,
+    refuses("ff-" TRACE "-" PARENT "-01", TRACEPARENT_ERR_VERSION,
         "rule 2: version ff is invalid");
-    refuses("ff-" TRACE_ID "-" PARENT_ID "-01-more", TRACEPARENT_ERR_VERSION,
+    refuses("ff-" TRACE "-" PARENT "-01-more", TRACEPARENT_ERR_VERSION,
         "rule 2: version ff is invalid, with more fields too");
-    refuses("0A-" TRACE_ID "-" PARENT_ID "-01", TRACEPARENT_ERR_VERSION,
+    refuses("0A-" TRACE "-" PARENT "-01", TRACEPARENT_ERR_VERSION,
         "rule 2: a version in upper case");
-    refuses("0x-" TRACE_ID "-" PARENT_ID "-01", TRACEPARENT_ERR_VERSION,
+    refuses("0x-" TRACE "-" PARENT "-01", TRACEPARENT_ERR_VERSION,
         "rule 2: a version that is not hex");
 }
 
@@ -106,29 +106,29 @@ test_version(void)
 static void
 test_fields(void)
 {
-    refuses("00-0af7651916cd43dd8448EB211c80319c-" PARENT_ID "-01",
+    refuses("00-0af7651916cd43dd8448EB211c80319c-" PARENT "-01",
         TRACEPARENT_ERR_TRACE_ID, "rule 3: a trace-id in upper case");
-    refuses("00-0af7651916cd43dd8448.b211c80319c-" PARENT_ID "-01",
+    refuses("00-0af7651916cd43dd8448.b211c80319c-" PARENT "-01",
         TRACEPARENT_ERR_TRACE_ID, "rule 3: a trace-id that is not hex");
-    refuses("00-00000000000000000000000000000000-" PARENT_ID "-01",
+    refuses("00-00000000000000000000000000000000-" PARENT "-01",
         TRACEPARENT_ERR_ZERO_ID, "rule 3: a trace-id of zeros");
-    refuses("00-" TRACE_ID "-b7ad6b716920333F-01", TRACEPARENT_ERR_PARENT_ID,
+    refuses("00-" TRACE "-b7ad6b716920333F-01", TRACEPARENT_ERR_PARENT_ID,
         "rule 3: a parent-id in upper case");
-    refuses("00-" TRACE_ID "-b7ad6b716920333g-01", TRACEPARENT_ERR_PARENT_ID,
+    refuses("00-" TRACE "-b7ad6b716920333g-01", TRACEPARENT_ERR_PARENT_ID,
         "rule 3: a parent-id that is not hex");
-    refuses("00-" TRACE_ID "-0000000000000000-01", TRACEPARENT_ERR_ZERO_ID,
+    refuses("00-" TRACE "-0000000000000000-01", TRACEPARENT_ERR_ZERO_ID,
         "rule 3: a parent-id of zeros");
-    refuses("cc-" TRACE_ID "-0000000000000000-01", TRACEPARENT_ERR_ZERO_ID,
+    refuses("cc-" TRACE "-0000000000000000-01", TRACEPARENT_ERR_ZERO_ID,
         "rule 3: a parent-id of zeros in a higher version");
-    refuses("00-" TRACE_ID "-" PARENT_ID "-0A", TRACEPARENT_ERR_FLAGS,
+    refuses("00-" TRACE "-" PARENT "-0A", TRACEPARENT_ERR_FLAGS,
         "rule 3: flags in upper case");
-    refuses("00-" TRACE_ID "-" PARENT_ID "-g1", TRACEPARENT_ERR_FLAGS,
+    refuses("00-" TRACE "-" PARENT "-g1", TRACEPARENT_ERR_FLAGS,
         "rule 3: flags that are not hex");
-    refuses("00_" TRACE_ID "-" PARENT_ID "-01", TRACEPARENT_ERR_DELIMITER,
+    refuses("00_" TRACE "-" PARENT "-01", TRACEPARENT_ERR_DELIMITER,
         "no delimiter behind the version");
-    refuses("00-" TRACE_ID "=" PARENT_ID "-01", TRACEPARENT_ERR_DELIMITER,
+    refuses("00-" TRACE "=" PARENT "-01", TRACEPARENT_ERR_DELIMITER,
         "no delimiter behind the trace-id");
-    refuses("00-" TRACE_ID "-" PARENT_ID "001", TRACEPARENT_ERR_DELIMITER,
+    refuses("00-" TRACE "-" PARENT "001", TRACEPARENT_ERR_DELIMITER,
         "no delimiter behind the parent-id");
 }
 
@@ -195,13 +195,12 @@ test_future(void)
     traceparent_t dest;
     int consistent, err;
 
-    accepts("01-" TRACE_ID "-" PARENT_ID "-01", 1, 1,
+    accepts("01-" TRACE "-" PARENT "-01", 1, 1,
         "rule 5: a higher version of 55 bytes");
     accepts(FUTURE "-", 0xcc, 1, "rule 5: a higher version, empty field");
     accepts(FUTURE "-what the future, will be", 0xcc, 1,
         "rule 5: a higher version, more fields");
-    accepts("fe-" TRACE_ID "-" PARENT_ID "-ff-01", 0xfe, 0xff,
-        "rule 5: version fe");
+    accepts("fe-" TRACE "-" PARENT "-ff-01", 0xfe, 0xff, "rule 5: version fe");
     refuses(FUTURE ".x", TRACEPARENT_ERR_DELIMITER,
         "rule 5: a higher version, what follows is not '-'");
     refuses(FUTURE "0-", TRACEPARENT_ERR_DELIMITER,
@@ -229,7 +228,7 @@ test_white_space(void)
     refuses("\n" VALID, TRACEPARENT_ERR_VERSION, "rule 6: not a line feed");
     refuses(
         VALID "\r", TRACEPARENT_ERR_LENGTH, "rule 6: not a carriage return");
-    refuses("00- " TRACE_ID "-" PARENT_ID "-01", TRACEPARENT_ERR_LENGTH,
+    refuses("00- " TRACE "-" PARENT "-01", TRACEPARENT_ERR_LENGTH,
         "rule 6: not inside");
     refuses("          " VALID " x          ", TRACEPARENT_ERR_LENGTH,
         "rule 6: not before something else");
@@ -508,6 +507,42 @@ test_strerror(void)
 }
 
 
+static void
+test_hex(void)
+{
+    uint8_t src[64], *dest;
+    char want[129];
+    size_t i, len;
+    unsigned bad = 0;
+
+    for (i = 0; i < sizeof(src); i++) {
+        src[i] = (uint8_t) input_random();
+    }
+
+    for (len = 0; len <= sizeof(src); len++) {
+        for (i = 0; i < len; i++) {
+            sprintf(want + 2 * i, "%02x", src[i]);
+        }
+
+        dest = output_at_end(2 * len);
+        traceparent_hex(dest, src, len);
+        bad += memcmp(dest, want, 2 * len) != 0 || dest[-1] != '#';
+    }
+
+    ok(bad == 0, "hex of 0 to 64 bytes");
+
+    for (i = 0, bad = 0; i < 256; i++) {
+        memset(src, (int) i, 24);
+        sprintf(want, "%02x%02x", (unsigned) i, (unsigned) i);
+        dest = output_at_end(48);
+        traceparent_hex(dest, src, 24);
+        bad += memcmp(dest, want, 4) != 0 || memcmp(dest + 44, want, 4) != 0;
+    }
+
+    ok(bad == 0, "hex of every byte");
+}
+
+
 int
 main(void)
 {
@@ -525,6 +560,7 @@ main(void)
         "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-09", "letters");
     test_pairs();
     test_round_trip();
+    test_hex();
     test_new();
     test_strerror();
 

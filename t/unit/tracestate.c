@@ -664,7 +664,7 @@ shortens(const char *src, size_t limit, const char *want, const char *name)
 /* Members of 128 and 129 bytes. */
 #define M128(key)                                                              \
     key "=" A64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
-                "aa"
+        "aa"
 #define M129(key) M128(key) "x"
 
 
