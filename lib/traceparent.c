@@ -98,7 +98,7 @@ parse_any(traceparent_t *dest, const uint8_t *src, size_t len)
         return TRACEPARENT_ERR_VERSION;
     }
 
-    /* A higher version may have more fields (section 4.3). */
+    /* A higher version may have more fields (section 3.2.4). */
     if (len > TRACEPARENT_LEN) {
         if (version == 0) {
             return TRACEPARENT_ERR_LENGTH;

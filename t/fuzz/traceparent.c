@@ -1,6 +1,6 @@
 /*
  * traceparent_parse() of anything. What it accepts must survive being sent and
- * read again, and every prefix must be dealt with.
+ * read again.
  */
 
 #include <string.h>

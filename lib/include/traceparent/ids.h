@@ -3,7 +3,8 @@
  *
  * Ids come from the kernel's generator (getrandom(2)), some hundred bytes at a
  * time, so they are never made from a predictable state, and cost a few
- * instructions each (W3C Trace Context, sections 3.2.2.3 and 7.2).
+ * instructions each (W3C Trace Context Level 2, section 3.2.2.3, and
+ * "Considerations for trace-id field generation").
  */
 
 #ifndef TRACEPARENT_IDS_H
@@ -26,8 +27,10 @@ extern "C" {
 
 /*
  * A stock of random bytes. The caller provides the memory, one for each thread
- * that makes ids, zeroed before the first use. A process that was forked
- * notices, and throws away what it inherited.
+ * that makes ids, zeroed before the first use, and not shared with another
+ * process. A process that was forked notices, and throws away what it
+ * inherited; one made by _Fork(3) or the bare clone(2) does not, and must zero
+ * its stocks before it makes ids. There is nothing to free.
  */
 typedef struct {
     uint64_t  words[64];

@@ -49,8 +49,8 @@ typedef struct {
 /*
  * Parses |len| bytes at |src|, which need not end in NUL, as the value of a
  * traceparent header (section 3.2). Spaces and tabs around the value are not
- * part of it (section 3.2.1, OWS of RFC 9110). A version above 00 is read by
- * position, and what follows its flags must be the end or '-' (section 4.3).
+ * part of it (RFC 9110, section 5.5). A version above 00 is read by
+ * position, and what follows its flags must be the end or '-' (section 3.2.4).
  *
  * |dest| is written only on success, and owns nothing.
  * Returns 0, or one of TRACEPARENT_ERR_* above.

@@ -36,7 +36,7 @@ extern "C" {
 /* Members longer than this leave first when a list is shortened. */
 #define TRACESTATE_LONG_MEMBER        128
 
-/* Enough for any valid list. */
+/* Enough for any list that the functions below write. */
 #define TRACESTATE_LEN_MAX                                                    \
     (TRACESTATE_MEMBERS_MAX                                                   \
      * (TRACESTATE_KEY_MAX + 1 + TRACESTATE_VALUE_MAX + 1))
