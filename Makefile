@@ -19,7 +19,7 @@ DESTDIR =
 NGX_SRC = /usr/share/nginx/src
 NGX_CONF_FLAGS =
 NGX_CC_OPT = -O2 -g -fno-semantic-interposition -fstack-protector-strong \
-    -D_FORTIFY_SOURCE=2
+    -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 NGX_LD_OPT = -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic-functions
 NGX_MODULES_PATH = $(shell nginx -V 2>&1 \
     | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
@@ -186,7 +186,8 @@ $(BUILD)/fuzz/%: t/fuzz/%.c $(fuzz_obj)
 	$(fuzz_cc) -fsanitize=fuzzer,address,undefined -o $@ $< $(fuzz_obj) \
 	    -lprotobuf-c
 
-.PRECIOUS: $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h
+# nothing that was made on the way is removed
+.SECONDARY:
 
 
 # tasks
@@ -203,20 +204,20 @@ demo: deps-build
 	@docs/demo/run $(BUILD)
 
 test: deps
-	@$(MAKE) --no-print-directory build unit fuzz-programs
-	t/run $(if $(T),-v $(T),t/fuzz.t $(unit) \
+	@$(MAKE) --no-print-directory -s build unit fuzz-programs
+	@TEST_BUILD=$(abspath $(BUILD)) t/run $(if $(T),-v $(T),t/fuzz.t $(unit) \
 	    $(filter-out t/fuzz.t,$(sort $(wildcard t/*.t))))
 
 bench: deps
-	@$(MAKE) --no-print-directory bench-programs
-	t/bench/run
+	@$(MAKE) --no-print-directory -s bench-programs
+	@t/bench/run $(bench)
 
 fuzz: deps
-	@$(MAKE) --no-print-directory fuzz-programs
-	FUZZ_SECONDS=$(SECONDS) t/run -v t/fuzz.t
+	@$(MAKE) --no-print-directory -s fuzz-programs
+	@TEST_BUILD=$(abspath $(BUILD)) FUZZ_SECONDS=$(SECONDS) t/run -v t/fuzz.t
 
 interop: deps
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -s build
 	@for script in t/interop/*; do \
 	    if [ -f $$script ] && [ -x $$script ]; then \
 	        echo $$script; $$script || exit 1; \
