@@ -161,8 +161,9 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
 
 
 /*
- * The address and port of the connection's peer, also where realip has put
- * the client's in their place; then NGX_DONE is returned, else NGX_OK.
+ * The address of the connection's peer, and its port if |port| is not NULL,
+ * also where realip has put the client's in their place; then NGX_DONE is
+ * returned, else NGX_OK.
  */
 
 ngx_int_t
@@ -190,11 +191,10 @@ ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
         addr->len = v.len;
         addr->data = v.data;
 
-        *port = NGX_ERROR;
-
-        if (vars[tmcf->realip_port].get_handler(r, &v,
+        if (port
+            && vars[tmcf->realip_port].get_handler(r, &v,
                                                 vars[tmcf->realip_port].data)
-            == NGX_OK)
+               == NGX_OK)
         {
             *port = ngx_atoi(v.data, v.len);
         }
@@ -204,7 +204,10 @@ ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 #endif
 
     *addr = r->connection->addr_text;
-    *port = ngx_inet_get_port(r->connection->sockaddr);
+
+    if (port) {
+        *port = ngx_inet_get_port(r->connection->sockaddr);
+    }
 
     return NGX_OK;
 }

@@ -162,7 +162,6 @@ static ngx_uint_t
 ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)
 {
-    ngx_int_t         port;
     ngx_str_t         text;
     ngx_addr_t        addr;
     struct sockaddr  *sa;
@@ -173,7 +172,7 @@ ngx_http_trace_trusted(ngx_http_request_t *r,
 
     sa = r->connection->sockaddr;
 
-    if (ngx_http_trace_socket_peer(r, &text, &port) == NGX_DONE) {
+    if (ngx_http_trace_socket_peer(r, &text, NULL) == NGX_DONE) {
 
         /* realip has put the client in the place of the connection's peer */
 

@@ -500,10 +500,9 @@ static void
 ngx_http_trace_peer_address(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    ngx_int_t  port;
     ngx_str_t  addr;
 
-    (void) ngx_http_trace_socket_peer(r, &addr, &port);
+    (void) ngx_http_trace_socket_peer(r, &addr, NULL);
 
     /* the peer of a Unix socket has seldom a name */
 
@@ -522,6 +521,8 @@ ngx_http_trace_peer_port(ngx_http_request_t *r, otlp_span_t *span,
     ngx_int_t  port;
     ngx_str_t  addr;
 
+    port = 0;
+
     (void) ngx_http_trace_socket_peer(r, &addr, &port);
 
     if (port > 0) {
@@ -534,21 +535,34 @@ static void
 ngx_http_trace_protocol_version(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    u_char     buf[NGX_INT_T_LEN * 2];
     ngx_str_t  version;
 
-    if (r->http_version == 0) {
+    switch (r->http_version) {
+
+    case NGX_HTTP_VERSION_9:
+        ngx_str_set(&version, "0.9");
+        break;
+
+    case NGX_HTTP_VERSION_10:
+        ngx_str_set(&version, "1.0");
+        break;
+
+    case NGX_HTTP_VERSION_11:
+        ngx_str_set(&version, "1.1");
+        break;
+
+    case NGX_HTTP_VERSION_20:
+        ngx_str_set(&version, "2");
+        break;
+
+#if (NGX_HTTP_V3)
+    case NGX_HTTP_VERSION_30:
+        ngx_str_set(&version, "3");
+        break;
+#endif
+
+    default:
         return;
-    }
-
-    version.data = buf;
-
-    if (r->http_version >= NGX_HTTP_VERSION_20) {
-        version.len = ngx_sprintf(buf, "%ui", r->http_version / 1000) - buf;
-
-    } else {
-        version.len = ngx_sprintf(buf, "%ui.%ui", r->http_version / 1000,
-                                  r->http_version % 1000) - buf;
     }
 
     ngx_http_trace_attr_str(span, name, &version);
