@@ -5,13 +5,18 @@ package TraceTest;
 #
 #   --- http_config          without one, both pipelines have an exporter
 #   --- exporter: LINE       more lines for both of these exporters
+#   --- http                 more lines for the http block beside them
 #   --- spans eval           [ { name => ..., attributes => { ... } }, ... ]
 #                            all spans of the block, internal ones first, then
 #                            by start time. Each hash names what is compared:
 #                            a string, qr//, undef (absent) or a hash in turn
 #   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
-#   --- curl                 a command line instead of a request, with the
-#                            curl there; $PORT and $URL are set
+#   --- span_count: N        how many check_spans waits for, 1 by itself
+#   --- client eval          sub { ... } instead of a request, for what is no
+#                            request or gets no response; see talk()
+#
+# Without error_log and no_error_log, nothing from error up may be logged; with
+# error_log alone, nothing above error.
 #
 # The receiver's socket is $TEST_NGINX_OTLP in every configuration.
 
@@ -20,11 +25,14 @@ use warnings;
 
 use Exporter 'import';
 use File::Temp;
+use IO::Select;
+use IO::Socket::INET;
 use JSON::PP;
 use Test::Nginx::Socket 'no_plan';
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(spans_until receiver_dir));
+our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(
+    spans_until receiver_dir connection talk));
 
 my $build = $ENV{TEST_BUILD} || 'build';
 my $dir = File::Temp->newdir();
@@ -114,6 +122,41 @@ sub lines {
     return grep { /\n\z/ } <$fh>;
 }
 
+# a connection to nginx
+
+sub connection {
+    for (1 .. 100) {
+        my $socket = IO::Socket::INET->new(
+            PeerAddr => '127.0.0.1',
+            PeerPort => $ENV{TEST_NGINX_CLIENT_PORT});
+
+        return $socket if $socket;
+        sleep 0.05;
+    }
+
+    die "connect: $@";
+}
+
+# sends |bytes| on a connection, reads until nginx closes it or |seconds| are
+# over, and leaves
+
+sub talk {
+    my ($bytes, $seconds) = @_;
+    my $socket = connection();
+    my $select = IO::Select->new($socket);
+    my $end = time + ($seconds || 5);
+    my $response = '';
+
+    local $SIG{PIPE} = 'IGNORE';
+    $socket->syswrite($bytes);
+
+    while ($select->can_read($end - time)) {
+        last if !$socket->sysread($response, 65536, length $response);
+    }
+
+    return $response;
+}
+
 sub matches {
     my ($got, $expected, $name) = @_;
 
@@ -141,27 +184,56 @@ add_block_preprocessor(sub {
 
         $more = '' if !defined $more;
         $config =~ s/EXPORTER/$more/g;
+        $config .= $block->http if defined $block->http;
         $block->set_value('http_config', $config);
     }
 
-    if (!defined $block->error_log && !defined $block->no_error_log) {
-        $block->set_value('no_error_log', "[alert]\n[crit]\n[error]\n");
+    if (!defined $block->no_error_log) {
+        $block->set_value('no_error_log', "[alert]\n[crit]\n[emerg]\n"
+            . (defined $block->error_log ? '' : "[error]\n"));
+    }
+
+    if (defined $block->client) {
+        $block->set_value('request', "GET /\n");
     }
 });
 
 add_response_body_check(sub {
     my ($block, $body, $req_idx, $repeated_req_idx, $dry_run) = @_;
 
-    return if $dry_run;
+    my $requests = $block->pipelined_requests || $block->request;
 
+    return if $dry_run;
+    return if ref $requests && $req_idx < @$requests - 1;
+
+    check_spans($block);
+});
+
+# errors are looked for after the spans have arrived
+
+my $run_requests = $Test::Nginx::Util::RunTestHelper;
+
+$Test::Nginx::Util::RunTestHelper = sub {
+    my ($block, $dry_run, $repeated_req_idx) = @_;
+
+    if (defined $block->client && !$dry_run) {
+        $block->client->();
+        check_spans($block);
+        $Test::Nginx::Util::CheckErrorLog->($block, undef, $dry_run,
+                                            $repeated_req_idx, 0);
+        return;
+    }
+
+    $run_requests->(@_);
+};
+
+sub check_spans {
+    my $block = shift;
     my $name = $block->name;
     my $expected = $block->spans;
     my $check = $block->check_spans;
-    my $requests = ref $block->pipelined_requests
-        ? @{$block->pipelined_requests} : 1;
 
     return if !defined $expected && !defined $check;
-    return if $req_idx && $req_idx < $requests - 1;
 
     my $n = defined $expected ? @$expected : $block->span_count || 1;
     my @spans = spans_until($n);
@@ -173,7 +245,7 @@ add_response_body_check(sub {
     }
 
     $check->(@spans) if defined $check;
-});
+}
 
 start_receiver();
 
