@@ -27,6 +27,7 @@ static ngx_conf_enum_t  ngx_http_trace_contexts[] = {
 };
 
 
+static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
 
@@ -188,6 +189,32 @@ static ngx_http_trace_header_t  ngx_http_trace_default_headers[] = {
     { ngx_string("traceparent"), 0 },
     { ngx_string("tracestate"), 0 }
 };
+
+
+/*
+ * Starts the clock where it is plain that there will be a span: a "return"
+ * may follow, and then the next hook is that of the log phase, when the client
+ * has its response already.  Decides nothing.
+ */
+
+static ngx_int_t
+ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
+{
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if ((tlcf->pipelines[NGX_HTTP_TRACE_INTERNAL].decision
+         == NGX_HTTP_TRACE_ON
+         || tlcf->pipelines[NGX_HTTP_TRACE_USER].decision
+            == NGX_HTTP_TRACE_ON)
+        && ngx_http_trace_get_ctx(r) == NULL)
+    {
+        (void) ngx_http_trace_create_ctx(r);
+    }
+
+    return NGX_DECLINED;
+}
 
 
 static ngx_int_t
@@ -1190,15 +1217,20 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     }
 #endif
 
-    if (ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
-                               ngx_http_trace_preaccess_handler)
-        != NGX_OK)
+    if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
+                               ngx_http_trace_rewrite_handler)
+        != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
+                                  ngx_http_trace_preaccess_handler)
+           != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
+                                  ngx_http_trace_log_handler)
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    return ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
-                                  ngx_http_trace_log_handler);
+    return NGX_OK;
 }
 
 
