@@ -21,6 +21,8 @@
 
 static char *ngx_http_trace_exporter_directive(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
+static char *ngx_http_trace_exporter_invalid(ngx_conf_t *cf,
+    ngx_command_t *cmd, char *error);
 static char *ngx_http_trace_exporter_endpoint(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_header(ngx_conf_t *cf,
@@ -29,6 +31,8 @@ static char *ngx_http_trace_exporter_routing_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
+static char *ngx_http_trace_exporter_limits(ngx_conf_t *cf,
+    ngx_http_trace_exporter_conf_t *ecf);
 static ngx_int_t ngx_http_trace_header_name(ngx_conf_t *cf, ngx_str_t *name);
 static ngx_uint_t ngx_http_trace_printable(ngx_str_t *value, u_char lowest);
 static ngx_int_t ngx_http_trace_request_head(ngx_conf_t *cf,
@@ -41,6 +45,13 @@ static ngx_int_t ngx_http_trace_pack(ngx_conf_t *cf,
 /* the directives of the block; their context is this block alone */
 
 static ngx_command_t  ngx_http_trace_exporter_commands[] = {
+
+    { ngx_string("include"),
+      NGX_CONF_TAKE1,
+      ngx_conf_include,
+      0,
+      0,
+      NULL },
 
     { ngx_string("endpoint"),
       NGX_CONF_TAKE1,
@@ -193,16 +204,49 @@ ngx_http_trace_exporter_directive(ngx_conf_t *cf, ngx_command_t *dummy,
             return rv;
         }
 
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" in \"trace_exporter\" %s",
-                           &cmd->name, rv);
-        return NGX_CONF_ERROR;
+        return ngx_http_trace_exporter_invalid(cf, cmd, rv);
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "unknown directive \"%V\" in \"trace_exporter\", write "
                        "endpoint, header, routing_header, queue, batch_size, "
-                       "interval, connections or timeout", &value[0]);
+                       "interval, connections, timeout or include", &value[0]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* the setters of nginx say what is wrong, and not what would be right */
+
+static char *
+ngx_http_trace_exporter_invalid(ngx_conf_t *cf, ngx_command_t *cmd,
+    char *error)
+{
+    char       *example;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(error, "is duplicate") == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" in \"trace_exporter\" is duplicate",
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cmd->set == ngx_conf_set_msec_slot) {
+        example = "a time, as \"1s\"";
+
+    } else if (cmd->set == ngx_conf_set_size_slot) {
+        example = "a size, as \"4m\"";
+
+    } else {
+        example = "a number";
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid %V \"%V\" in \"trace_exporter\", write %s",
+                       &cmd->name, &value[1], example);
 
     return NGX_CONF_ERROR;
 }
@@ -230,7 +274,7 @@ ngx_http_trace_exporter_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
         ecf->url.url.len = url.len - 7;
 
     } else if (url.len > 5
-               && ngx_strncasecmp(url.data, (u_char *) "unix:", 5) == 0)
+               && ngx_strncasecmp(url.data, (u_char *) "unix:/", 6) == 0)
     {
         ecf->url.url = url;
 
@@ -248,8 +292,13 @@ ngx_http_trace_exporter_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
 
     if (ngx_parse_url(cf->pool, &ecf->url) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "%s in endpoint \"%V\" of \"trace_exporter\"",
-                           ecf->url.err ? ecf->url.err : "no address", &url);
+                           "%s in endpoint \"%V\" of \"trace_exporter\", "
+                           "write %s",
+                           ecf->url.err ? ecf->url.err : "no address", &url,
+                           ecf->url.url.data == url.data
+                           ? "a shorter one"
+                           : "a host that has an address when nginx starts, "
+                             "and a port of 1 to 65535");
         return NGX_CONF_ERROR;
     }
 
@@ -333,11 +382,8 @@ static char *
 ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
 {
-    ngx_conf_init_size_value(ecf->queue, NGX_HTTP_TRACE_QUEUE);
-    ngx_conf_init_value(ecf->batch_size, NGX_HTTP_TRACE_BATCH_SIZE);
-    ngx_conf_init_msec_value(ecf->interval, NGX_HTTP_TRACE_INTERVAL);
-    ngx_conf_init_value(ecf->connections, NGX_HTTP_TRACE_CONNECTIONS);
-    ngx_conf_init_msec_value(ecf->timeout, NGX_HTTP_TRACE_TIMEOUT);
+    ngx_uint_t     i;
+    ngx_keyval_t  *header;
 
     if (ecf->url.url.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -364,12 +410,42 @@ ngx_http_trace_exporter_check(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
+    header = ecf->headers.elts;
+
+    for (i = 0; i < ecf->headers.nelts; i++) {
+        if (header[i].key.len == ecf->routing_header.len
+            && ngx_strncasecmp(header[i].key.data, ecf->routing_header.data,
+                               header[i].key.len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" in \"trace_exporter user\" is "
+                               "the routing_header too, leave it out",
+                               &header[i].key);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return ngx_http_trace_exporter_limits(cf, ecf);
+}
+
+
+static char *
+ngx_http_trace_exporter_limits(ngx_conf_t *cf,
+    ngx_http_trace_exporter_conf_t *ecf)
+{
+    ngx_conf_init_size_value(ecf->queue, NGX_HTTP_TRACE_QUEUE);
+    ngx_conf_init_value(ecf->batch_size, NGX_HTTP_TRACE_BATCH_SIZE);
+    ngx_conf_init_msec_value(ecf->interval, NGX_HTTP_TRACE_INTERVAL);
+    ngx_conf_init_value(ecf->connections, NGX_HTTP_TRACE_CONNECTIONS);
+    ngx_conf_init_msec_value(ecf->timeout, NGX_HTTP_TRACE_TIMEOUT);
+
     if (ecf->queue < 2 * OTLP_QUEUE_SIZE_MIN
         || ecf->queue > OTLP_QUEUE_SIZE_MAX)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid queue of %uz bytes in \"trace_exporter\", "
-                           "write 256k to 1g", ecf->queue);
+                           "write 256k to 1024m", ecf->queue);
         return NGX_CONF_ERROR;
     }
 
@@ -417,6 +493,9 @@ ngx_http_trace_header_name(ngx_conf_t *cf, ngx_str_t *name)
         ngx_string("content-length"),
         ngx_string("content-encoding"),
         ngx_string("transfer-encoding"),
+        ngx_string("user-agent"),
+        ngx_string("expect"),
+        ngx_string("upgrade"),
         ngx_null_string
     };
 
@@ -440,8 +519,8 @@ ngx_http_trace_header_name(ngx_conf_t *cf, ngx_str_t *name)
             && ngx_strncasecmp(own->data, name->data, name->len) == 0)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "header \"%V\" in \"trace_exporter\" is set by "
-                               "the exporter itself, leave it out", name);
+                               "header \"%V\" in \"trace_exporter\" is the "
+                               "exporter's own, leave it out", name);
             return NGX_ERROR;
         }
     }

@@ -7,6 +7,10 @@
 #include "ngx_http_trace_module.h"
 
 
+/* bits of all pipelines */
+#define NGX_HTTP_TRACE_BOTH           ((1 << NGX_HTTP_TRACE_PIPELINES) - 1)
+
+
 /* a value of "trace_attribute ... type=" */
 
 static ngx_conf_enum_t  ngx_http_trace_types[] = {
@@ -42,12 +46,23 @@ static char *ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static ngx_int_t ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
+    ngx_http_trace_attribute_t *attr, ngx_str_t *value);
+static ngx_int_t ngx_http_trace_attribute_constant(ngx_conf_t *cf,
+    ngx_http_trace_attribute_t *attr);
+static ngx_int_t ngx_http_trace_add_attribute(ngx_conf_t *cf,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_attribute_t *attr);
 static char *ngx_http_trace_service(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_trace_pipelines(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *name);
+static ngx_int_t ngx_http_trace_optional_pipelines(ngx_conf_t *cf,
+    ngx_command_t *cmd);
+static ngx_int_t ngx_http_trace_find_pipeline(ngx_str_t *name);
+static ngx_int_t ngx_http_trace_attribute_name(ngx_conf_t *cf,
+    ngx_command_t *cmd, ngx_str_t *name);
 static ngx_conf_enum_t *ngx_http_trace_enum(ngx_conf_enum_t *e,
     ngx_str_t *name);
 
@@ -283,6 +298,9 @@ ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (pcf->decision != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
     }
+
+    pcf->file = cf->conf_file->file.name;
+    pcf->line = cf->conf_file->line;
 
     if (ngx_strcmp(value[2].data, "off") == 0) {
         pcf->decision = NGX_HTTP_TRACE_OFF;
@@ -523,18 +541,15 @@ ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    char                            *rv;
-    ngx_str_t                       *value, both;
-    ngx_int_t                        mask;
-    ngx_uint_t                       i;
-    ngx_command_t                    slot;
+    char           *rv;
+    ngx_str_t      *value;
+    ngx_int_t       mask;
+    ngx_uint_t      i;
+    ngx_command_t   slot;
 
     value = cf->args->elts;
 
-    ngx_str_set(&both, "both");
-
-    mask = ngx_http_trace_pipelines(cf, cmd,
-                                    cf->args->nelts == 3 ? &value[1] : &both);
+    mask = ngx_http_trace_optional_pipelines(cf, cmd);
     if (mask == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
@@ -568,38 +583,25 @@ ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    ngx_str_t                         *value, s;
+    ngx_str_t                         *value;
     ngx_int_t                          mask;
     ngx_uint_t                         i;
-    ngx_conf_enum_t                   *e;
-    ngx_http_trace_attribute_t         attr, *added;
-    ngx_http_trace_pipeline_conf_t    *pcf;
+    ngx_http_trace_attribute_t         attr;
     ngx_http_compile_complex_value_t   ccv;
 
     value = cf->args->elts;
 
     mask = ngx_http_trace_pipelines(cf, cmd, &value[1]);
-    if (mask == NGX_ERROR) {
+
+    if (mask == NGX_ERROR
+        || ngx_http_trace_attribute_name(cf, cmd, &value[2]) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
     ngx_memzero(&attr, sizeof(ngx_http_trace_attribute_t));
 
     attr.name = value[2];
-
-    if (attr.name.len == 0) {
-        return "needs a name, write it before the value";
-    }
-
-    for (i = 0; i < attr.name.len; i++) {
-        if (attr.name.data[i] < 0x21 || attr.name.data[i] > 0x7e) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid name \"%V\" in \"trace_attribute\", "
-                               "write printable ASCII without spaces",
-                               &attr.name);
-            return NGX_CONF_ERROR;
-        }
-    }
 
     /* string arrays by the convention */
 
@@ -620,84 +622,151 @@ ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 4; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "type=", 5) == 0) {
-            s.data = value[i].data + 5;
-            s.len = value[i].len - 5;
-
-            e = ngx_http_trace_enum(ngx_http_trace_types, &s);
-
-            if (e == NULL) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid type \"%V\" in "
-                                   "\"trace_attribute\", write \"string\", "
-                                   "\"int\", \"double\" or \"bool\"", &s);
-                return NGX_CONF_ERROR;
-            }
-
-            attr.type = e->value;
-            continue;
+        if (ngx_http_trace_attribute_parameter(cf, &attr, &value[i])
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
         }
+    }
 
-        if (ngx_strncmp(value[i].data, "if=", 3) == 0) {
-            s.data = value[i].data + 3;
-            s.len = value[i].len - 3;
-
-            attr.condition = ngx_palloc(cf->pool,
-                                        sizeof(ngx_http_complex_value_t));
-            if (attr.condition == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            ccv.value = &s;
-            ccv.complex_value = attr.condition;
-
-            if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"trace_attribute\", "
-                           "write \"if=$variable\" or \"type=int\"",
-                           &value[i]);
+    if (ngx_http_trace_attribute_constant(cf, &attr) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-
-        if (!(mask & (1 << i))) {
-            continue;
-        }
-
-        pcf = &tlcf->pipelines[i];
-
-        if (pcf->attributes == NULL) {
-            pcf->attributes = ngx_array_create(cf->pool, 4,
-                                          sizeof(ngx_http_trace_attribute_t));
-            if (pcf->attributes == NULL) {
-                return NGX_CONF_ERROR;
-            }
-        }
-
-        if (ngx_http_trace_find_attribute(pcf->attributes, &attr.name)) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "duplicate \"%V\" in \"trace_attribute\", "
-                               "leave one of the two out", &attr.name);
+        if ((mask & (1 << i))
+            && ngx_http_trace_add_attribute(cf, &tlcf->pipelines[i], &attr)
+               != NGX_OK)
+        {
             return NGX_CONF_ERROR;
         }
-
-        added = ngx_array_push(pcf->attributes);
-        if (added == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        *added = attr;
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
+    ngx_http_trace_attribute_t *attr, ngx_str_t *value)
+{
+    ngx_str_t                          s;
+    ngx_conf_enum_t                   *e;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (ngx_strncmp(value->data, "type=", 5) == 0) {
+        s.data = value->data + 5;
+        s.len = value->len - 5;
+
+        e = ngx_http_trace_enum(ngx_http_trace_types, &s);
+
+        if (e == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid type \"%V\" in \"trace_attribute\", "
+                               "write \"string\", \"int\", \"double\" or "
+                               "\"bool\"", &s);
+            return NGX_ERROR;
+        }
+
+        attr->type = e->value;
+        return NGX_OK;
+    }
+
+    if (ngx_strncmp(value->data, "if=", 3) != 0 || value->len == 3) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"trace_attribute\", "
+                           "write \"if=$variable\" or \"type=int\"", value);
+        return NGX_ERROR;
+    }
+
+    s.data = value->data + 3;
+    s.len = value->len - 3;
+
+    attr->condition = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (attr->condition == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &s;
+    ccv.complex_value = attr->condition;
+
+    return ngx_http_compile_complex_value(&ccv);
+}
+
+
+/* a constant that is no number never makes an attribute of a number's type */
+
+static ngx_int_t
+ngx_http_trace_attribute_constant(ngx_conf_t *cf,
+    ngx_http_trace_attribute_t *attr)
+{
+    double     number;
+    int64_t    integer;
+    ngx_int_t  rc;
+
+    if (attr->value.lengths || attr->value.value.len == 0) {
+        return NGX_OK;
+    }
+
+    switch (attr->type) {
+
+    case NGX_HTTP_TRACE_INT:
+        rc = ngx_http_trace_parse_int(&attr->value.value, &integer);
+        break;
+
+    case NGX_HTTP_TRACE_DOUBLE:
+        rc = ngx_http_trace_parse_double(&attr->value.value, &number);
+        break;
+
+    default:
+        return NGX_OK;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"trace_attribute\", "
+                           "write %s, or leave \"type=\" out",
+                           &attr->value.value,
+                           attr->type == NGX_HTTP_TRACE_INT
+                           ? "an integer" : "a number");
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_trace_add_attribute(ngx_conf_t *cf,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_attribute_t *attr)
+{
+    ngx_http_trace_attribute_t  *added;
+
+    if (pcf->attributes == NULL) {
+        pcf->attributes = ngx_array_create(cf->pool, 4,
+                                          sizeof(ngx_http_trace_attribute_t));
+        if (pcf->attributes == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_http_trace_find_attribute(pcf->attributes, &attr->name)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate \"%V\" in \"trace_attribute\", leave "
+                           "one of the two out", &attr->name);
+        return NGX_ERROR;
+    }
+
+    added = ngx_array_push(pcf->attributes);
+    if (added == NULL) {
+        return NGX_ERROR;
+    }
+
+    *added = *attr;
+
+    return NGX_OK;
 }
 
 
@@ -706,17 +775,14 @@ ngx_http_trace_service(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_trace_main_conf_t *tmcf = conf;
 
-    ngx_str_t   *value, *name, both;
+    ngx_str_t   *value, *name;
     ngx_int_t    mask;
     ngx_uint_t   i;
 
     value = cf->args->elts;
     name = &value[cf->args->nelts - 1];
 
-    ngx_str_set(&both, "both");
-
-    mask = ngx_http_trace_pipelines(cf, cmd,
-                                    cf->args->nelts == 3 ? &value[1] : &both);
+    mask = ngx_http_trace_optional_pipelines(cf, cmd);
     if (mask == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
@@ -762,7 +828,10 @@ ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     name = &value[cf->args->nelts - 2];
 
     mask = ngx_http_trace_pipelines(cf, cmd, pipeline);
-    if (mask == NGX_ERROR) {
+
+    if (mask == NGX_ERROR
+        || ngx_http_trace_attribute_name(cf, cmd, name) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -782,7 +851,10 @@ ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             if (pair[n].key.len == name->len
                 && ngx_strncmp(pair[n].key.data, name->data, name->len) == 0)
             {
-                return "is duplicate";
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "duplicate \"%V\" in \"trace_resource\", "
+                                   "leave one of the two out", name);
+                return NGX_CONF_ERROR;
             }
         }
 
@@ -804,6 +876,75 @@ ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 ngx_int_t
 ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *name)
 {
+    ngx_int_t  pipeline;
+
+    pipeline = ngx_http_trace_find_pipeline(name);
+
+    if (pipeline == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid pipeline \"%V\" in \"%V\", write "
+                           "\"internal\" or \"user\"", name, &cmd->name);
+    }
+
+    return pipeline;
+}
+
+
+/* bits of one pipeline or both, or NGX_ERROR with a message */
+
+static ngx_int_t
+ngx_http_trace_pipelines(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *name)
+{
+    ngx_int_t  pipeline;
+
+    if (ngx_strcmp(name->data, "both") == 0) {
+        return NGX_HTTP_TRACE_BOTH;
+    }
+
+    pipeline = ngx_http_trace_find_pipeline(name);
+
+    if (pipeline == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid pipeline \"%V\" in \"%V\", write "
+                           "\"internal\", \"user\" or \"both\"",
+                           name, &cmd->name);
+        return NGX_ERROR;
+    }
+
+    return 1 << pipeline;
+}
+
+
+/* of a directive with one value behind an optional pipeline */
+
+static ngx_int_t
+ngx_http_trace_optional_pipelines(ngx_conf_t *cf, ngx_command_t *cmd)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts > 2) {
+        return ngx_http_trace_pipelines(cf, cmd, &value[1]);
+    }
+
+    if (ngx_strcmp(value[1].data, "both") == 0
+        || ngx_http_trace_find_pipeline(&value[1]) != NGX_ERROR)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no value behind \"%V\" in \"%V\", write one, or "
+                           "\"both %V\" if that is the value",
+                           &value[1], &cmd->name, &value[1]);
+        return NGX_ERROR;
+    }
+
+    return NGX_HTTP_TRACE_BOTH;
+}
+
+
+static ngx_int_t
+ngx_http_trace_find_pipeline(ngx_str_t *name)
+{
     ngx_int_t  i;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
@@ -816,28 +957,30 @@ ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *name)
         }
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid pipeline \"%V\" in \"%V\", write \"internal\" "
-                       "or \"user\"", name, &cmd->name);
-
     return NGX_ERROR;
 }
 
 
-/* bits of one pipeline or both */
-
 static ngx_int_t
-ngx_http_trace_pipelines(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *name)
+ngx_http_trace_attribute_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name)
 {
-    ngx_int_t  pipeline;
+    size_t  i;
 
-    if (ngx_strcmp(name->data, "both") == 0) {
-        return (1 << NGX_HTTP_TRACE_PIPELINES) - 1;
+    for (i = 0; i < name->len; i++) {
+        if (name->data[i] < 0x21 || name->data[i] > 0x7e) {
+            break;
+        }
     }
 
-    pipeline = ngx_http_trace_pipeline(cf, cmd, name);
+    if (name->len == 0 || i < name->len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" in \"%V\", write printable "
+                           "ASCII without spaces", name, &cmd->name);
+        return NGX_ERROR;
+    }
 
-    return pipeline == NGX_ERROR ? NGX_ERROR : 1 << pipeline;
+    return NGX_OK;
 }
 
 
@@ -916,6 +1059,8 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
         if (c->decision == NGX_CONF_UNSET_UINT) {
             c->decision_value = p->decision_value;
+            c->file = p->file;
+            c->line = p->line;
         }
 
         ngx_conf_merge_uint_value(c->decision, p->decision,
@@ -946,20 +1091,22 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                        c->traceparent.name.len)
            == 0)
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"trace internal\" and \"trace user\" both use "
-                           "the header \"%V\" here, write \"trace_context "
-                           "internal propagate header=x-op-traceparent\"",
-                           &c->traceparent.name);
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"trace internal\" in %V:%ui and \"trace user\" in "
+                      "%V:%ui both use the header \"%V\" in one place, write "
+                      "\"trace_context internal propagate "
+                      "header=x-op-traceparent\"",
+                      &c->file, c->line, &other->file, other->line,
+                      &c->traceparent.name);
         return NGX_CONF_ERROR;
     }
 
     if (other->decision && conf->routing == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"trace user\" is on here without "
-                           "\"trace_routing\", write the variable that tells "
-                           "whose spans they are, as \"trace_routing "
-                           "$http_x_tenant\"");
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"trace user\" without \"trace_routing\", write the "
+                      "variable that tells whose spans they are, as "
+                      "\"trace_routing $http_x_tenant\" in %V:%ui",
+                      &other->file, other->line);
         return NGX_CONF_ERROR;
     }
 
@@ -1179,9 +1326,11 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "\"trace %V\" is on, but there is no exporter: "
                           "write \"trace_exporter %V { endpoint unix:/path; "
-                          "}\" in the \"http\" block",
+                          "%s}\" in the \"http\" block",
                           &ngx_http_trace_pipeline_names[i],
-                          &ngx_http_trace_pipeline_names[i]);
+                          &ngx_http_trace_pipeline_names[i],
+                          i == NGX_HTTP_TRACE_USER
+                          ? "routing_header x-tenant; " : "");
             return NGX_ERROR;
         }
 

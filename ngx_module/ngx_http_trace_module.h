@@ -58,6 +58,9 @@ typedef struct {
 
 
 typedef struct {
+    ngx_str_t                    file;        /* of the decision */
+    ngx_uint_t                   line;
+
     ngx_uint_t                   decision;
     ngx_http_complex_value_t    *decision_value;
 
@@ -164,6 +167,8 @@ void ngx_http_trace_request_span(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline);
 void ngx_http_trace_span_attribute(otlp_span_t *span,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value);
+ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
+ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 
 
 /* ngx_http_trace_semconv.c */

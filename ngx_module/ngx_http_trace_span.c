@@ -19,9 +19,6 @@ static ngx_int_t ngx_http_trace_span_encode(ngx_http_request_t *r,
     uint64_t end, u_char *buf, size_t room, traceparent_view_t *frame);
 static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
     otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
-static ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
-static ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value,
-    double *number);
 
 
 void
@@ -297,7 +294,7 @@ ngx_http_trace_span_attribute(otlp_span_t *span,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer)
 {
     ngx_int_t   n;
@@ -319,7 +316,7 @@ ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer)
 
 /* strtod() wants a NUL, and would take words and hex as well */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_trace_parse_double(ngx_str_t *value, double *number)
 {
     u_char  buf[64], *last;
