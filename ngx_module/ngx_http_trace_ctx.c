@@ -51,7 +51,7 @@ ngx_http_trace_get_ctx(ngx_http_request_t *r)
 ngx_http_trace_ctx_t *
 ngx_http_trace_create_ctx(ngx_http_request_t *r)
 {
-    uint64_t               now;
+    uint64_t               now, monotonic;
     ngx_time_t            *tp;
     ngx_pool_cleanup_t    *cln;
     ngx_http_trace_ctx_t  *ctx;
@@ -68,10 +68,13 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx = cln->data;
     ngx_memzero(ctx, sizeof(ngx_http_trace_ctx_t));
 
+    /* in this order: a pause between the two makes no span end too early */
+
+    monotonic = ngx_http_trace_clock(CLOCK_MONOTONIC);
     now = ngx_http_trace_clock(CLOCK_REALTIME);
 
     ctx->start = now;
-    ctx->clock = now - ngx_http_trace_clock(CLOCK_MONOTONIC);
+    ctx->clock = now - monotonic;
 
     /*
      * nginx's own time stands still within a turn of the event loop: it is
