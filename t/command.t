@@ -7,7 +7,7 @@ use JSON::PP ();
 use POSIX ();
 use Test::More;
 
-my $command = $ENV{TRACEPARENT} // './build/traceparent';
+my $command = ($ENV{TEST_BUILD} // 'build') . '/traceparent';
 my $json    = JSON::PP->new->utf8;
 
 my $trace_id  = '4bf92f3577b34da6a3ce929d0e0e4736';

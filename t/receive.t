@@ -15,7 +15,7 @@ use Socket qw(SOCK_STREAM);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $command = $ENV{TRACEPARENT} // './build/traceparent';
+my $command = ($ENV{TEST_BUILD} // 'build') . '/traceparent';
 my $dir     = File::Temp->newdir();
 my $socket  = "$dir/otlp.sock";
 
