@@ -13,7 +13,9 @@ package TraceTest;
 #   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
 #   --- span_count: N        how many check_spans waits for, 1 by itself
 #   --- client eval          sub { ... } instead of a request, for what is no
-#                            request or gets no response; see talk()
+#                            request or gets no response; see talk(), get()
+#
+# In these, the functions of Test::More and of this file can be called.
 #
 # Without error_log and no_error_log, nothing from error up may be logged; with
 # error_log alone, nothing above error.
@@ -32,7 +34,7 @@ use Test::Nginx::Socket 'no_plan';
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(
-    spans_until receiver_dir connection talk));
+    spans_until receiver_dir connection talk get));
 
 my $build = $ENV{TEST_BUILD} || 'build';
 my $dir = File::Temp->newdir();
@@ -157,6 +159,19 @@ sub talk {
     return $response;
 }
 
+# GETs each of |paths| on one connection; |headers| of each request are a
+# reference that comes first, if there are any
+
+sub get {
+    my $headers = ref $_[0] ? join '', map { "$_\r\n" } @{+shift} : '';
+    my @paths = @_;
+
+    return talk(join '', map {
+        "GET $paths[$_] HTTP/1.1\r\nHost: localhost\r\n$headers"
+        . ($_ == $#paths ? "Connection: close\r\n\r\n" : "\r\n")
+    } 0 .. $#paths);
+}
+
 sub matches {
     my ($got, $expected, $name) = @_;
 
@@ -245,6 +260,16 @@ sub check_spans {
     }
 
     $check->(@spans) if defined $check;
+}
+
+# sections are evaluated in this package
+
+{
+    package Test::Base::Filter;
+
+    Test::More->import(
+        import => [qw(is isnt ok like unlike cmp_ok is_deeply)]);
+    TraceTest->import(qw(spans_until receiver_dir connection talk get));
 }
 
 start_receiver();
