@@ -31,13 +31,15 @@ ngx_http_trace_get_ctx(ngx_http_request_t *r)
     if (ctx == NULL && (r->internal || r->filter_finalize)) {
 
         /*
-         * an internal redirect has cleared the module contexts,
-         * the cleanup still knows it
+         * An internal redirect has cleared the module contexts, the cleanup
+         * still knows it.  What was not to be recorded is asked again in the
+         * new location, as it is where there was nothing to find again.
          */
 
         for (cln = r->pool->cleanup; cln; cln = cln->next) {
             if (cln->handler == ngx_http_trace_cleanup) {
                 ctx = cln->data;
+                ctx->decided = 0;
                 ngx_http_set_ctx(r, ctx, ngx_http_trace_module);
                 break;
             }

@@ -1,7 +1,8 @@
 
 /*
- * Record or not: once for each request and pipeline, at the first need after
- * the rewrites, when the location is known.
+ * Record or not: for each request and pipeline, at the first need after the
+ * rewrites, when the location is known.  A yes stays; after an internal
+ * redirect the new location may make a no a yes.
  */
 
 
@@ -38,6 +39,10 @@ ngx_http_trace_decide(ngx_http_request_t *r)
     wanted = 0;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (ctx && ctx->pipelines[i].recorded) {
+            continue;
+        }
 
         if (!tlcf->pipelines[i].believe_all
             && ngx_http_trace_distrust(r, &tlcf->pipelines[i]) != NGX_OK)
