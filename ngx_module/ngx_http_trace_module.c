@@ -1350,6 +1350,20 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         }
     }
 
+    if (tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.len
+        && tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.len
+           == tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file.len
+        && ngx_strcmp(tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.data,
+                      tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file.data)
+           == 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "both exporters have their \"queue\" in \"%V\", write "
+                      "another file for one of them",
+                      &tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file);
+        return NGX_ERROR;
+    }
+
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
         && !tmcf->enabled[NGX_HTTP_TRACE_USER])
     {
@@ -1416,8 +1430,13 @@ ngx_http_trace_init_module(ngx_cycle_t *cycle)
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        if (tmcf->exporters[i].line && tmcf->enabled[i]
-            && ngx_http_trace_queue_map(cycle, &tmcf->exporters[i]) != NGX_OK)
+        if (tmcf->exporters[i].line == 0 || !tmcf->enabled[i]) {
+            ngx_http_trace_store_close(i);
+            continue;
+        }
+
+        if (ngx_http_trace_store_open(cycle, &tmcf->exporters[i], i)
+            != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -1446,7 +1465,7 @@ ngx_http_trace_init_process(ngx_cycle_t *cycle)
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
-        if (tmcf->exporters[i].memory == NULL) {
+        if (tmcf->exporters[i].store == NULL) {
             continue;
         }
 

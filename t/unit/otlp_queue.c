@@ -182,7 +182,7 @@ put(void)
         line[lined++] = r;
     }
 
-    return otlp_queue_commit(&queue, span + gap, model[made++].len)
+    return otlp_queue_commit(&queue, span + gap, model[made++].len, 1)
                    == untaken[r]
                ? 0
                : -1;
@@ -508,7 +508,7 @@ step_child(void)
         span += 8 - (size_t) span % 8;
         *(uint32_t *) span = seq;
         *(uint32_t *) (span + 8800 + seq * 4) = seq;
-        otlp_queue_commit(&queue, span, 8804 + seq * 4);
+        otlp_queue_commit(&queue, span, 8804 + seq * 4, 1);
         progress->committed = seq;
     }
 }
@@ -622,7 +622,7 @@ use(otlp_queue_t *damaged)
             damaged, (const uint8_t *) "use", 3, 20000, &room);
         if (span != NULL) {
             memset(span, 'u', room);
-            otlp_queue_commit(damaged, span + 4, room - 4);
+            otlp_queue_commit(damaged, span + 4, room - 4, 1);
         }
 
         while (otlp_queue_take(damaged, &batch, 64, UINT32_MAX) == 0) {
@@ -668,7 +668,7 @@ test_damage(void)
         }
 
         memset(span, 's', 600);
-        otlp_queue_commit(&queue, span + i % 5, 400 + i % 200);
+        otlp_queue_commit(&queue, span + i % 5, 400 + i % 200, 1);
     }
 
     opened = 0;
@@ -781,7 +781,7 @@ test_longest(void)
             break;
         }
 
-        otlp_queue_commit(&queue, span, i % 2 ? i % 8192 : OTLP_SPAN_MAX);
+        otlp_queue_commit(&queue, span, i % 2 ? i % 8192 : OTLP_SPAN_MAX, 1);
         otlp_queue_take(&queue, &batch, 1, 1);
         bad += batch.bytes != (i % 2 ? i % 8192 : OTLP_SPAN_MAX);
         otlp_queue_release(&queue, &batch);
@@ -814,7 +814,7 @@ test_many_routings(void)
         name = i % routings;
         span = otlp_queue_begin(&queue, (const uint8_t *) &name, 4, 4, &room);
         memcpy(span, &i, 4);
-        bad += otlp_queue_commit(&queue, span, 4) != i / routings + 1;
+        bad += otlp_queue_commit(&queue, span, 4, 1) != i / routings + 1;
     }
 
     ok(bad == 0, "each of %u routings has its own count", routings);
