@@ -1350,13 +1350,8 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         }
     }
 
-    if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
-        && !tmcf->enabled[NGX_HTTP_TRACE_USER])
-    {
-        return NGX_OK;
-    }
-
 #if (NGX_HTTP_REALIP)
+    /* our variables need it too, also where nothing is recorded */
     {
     ngx_str_t  addr = ngx_string("realip_remote_addr");
     ngx_str_t  port = ngx_string("realip_remote_port");
@@ -1365,6 +1360,12 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
     }
 #endif
+
+    if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
+        && !tmcf->enabled[NGX_HTTP_TRACE_USER])
+    {
+        return NGX_OK;
+    }
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
                                ngx_http_trace_rewrite_handler)
