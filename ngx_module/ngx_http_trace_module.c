@@ -81,6 +81,8 @@ static ngx_http_trace_attribute_t *ngx_http_trace_find_attribute(
     ngx_array_t *attributes, ngx_str_t *name);
 static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
+static void ngx_http_trace_realip(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_trace_init_module(ngx_cycle_t *cycle);
@@ -265,7 +267,9 @@ ngx_http_trace_log_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_trace_decide(r);
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+    /* the user's first: the internal span links to it if it was queued */
+
+    for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
         if (ctx->pipelines[i].recorded) {
             ngx_http_trace_request_span(r, ctx, i);
         }
@@ -1350,16 +1354,7 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         }
     }
 
-#if (NGX_HTTP_REALIP)
-    /* our variables need it too, also where nothing is recorded */
-    {
-    ngx_str_t  addr = ngx_string("realip_remote_addr");
-    ngx_str_t  port = ngx_string("realip_remote_port");
-
-    tmcf->realip_addr = ngx_http_get_variable_index(cf, &addr);
-    tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
-    }
-#endif
+    ngx_http_trace_realip(cf, tmcf);
 
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
         && !tmcf->enabled[NGX_HTTP_TRACE_USER])
@@ -1381,6 +1376,39 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Whether nginx has the realip module is only known now: the module may have
+ * been built with other arguments than nginx itself.
+ */
+
+static void
+ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    static ngx_str_t  addr = ngx_string("realip_remote_addr");
+    static ngx_str_t  port = ngx_string("realip_remote_port");
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+
+        if (key[i].key.len == addr.len
+            && ngx_strncmp(key[i].key.data, addr.data, addr.len) == 0)
+        {
+            tmcf->realip_addr = ngx_http_get_variable_index(cf, &addr);
+            tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
+            tmcf->realip = 1;
+            return;
+        }
+    }
 }
 
 
