@@ -32,6 +32,8 @@ static char *ngx_http_trace_exporter_routing_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_queue(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static char *ngx_http_trace_exporter_compression(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
 static char *ngx_http_trace_exporter_limits(ngx_conf_t *cf,
@@ -43,13 +45,6 @@ static ngx_int_t ngx_http_trace_request_head(ngx_conf_t *cf,
 static ngx_int_t ngx_http_trace_pack(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_str_t *service_name,
     ngx_array_t *resource);
-
-
-static ngx_conf_enum_t  ngx_http_trace_compressions[] = {
-    { ngx_string("off"), 0 },
-    { ngx_string("gzip"), 1 },
-    { ngx_null_string, 0 }
-};
 
 
 /* the directives of the block; their context is this block alone */
@@ -128,10 +123,10 @@ static ngx_command_t  ngx_http_trace_exporter_commands[] = {
 
     { ngx_string("compression"),
       NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_http_trace_exporter_compression,
       0,
-      offsetof(ngx_http_trace_exporter_conf_t, gzip),
-      ngx_http_trace_compressions },
+      0,
+      NULL },
 
       ngx_null_command
 };
@@ -443,6 +438,34 @@ ngx_http_trace_exporter_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ecf->queue_file.len = value[2].len - 5;
 
     if (ngx_conf_full_name(cf->cycle, &ecf->queue_file, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_trace_exporter_compression(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_exporter_conf_t *ecf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ecf->gzip != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    ecf->gzip = (ngx_strcmp(value[1].data, "gzip") == 0);
+
+    if (!ecf->gzip && ngx_strcmp(value[1].data, "off") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid compression \"%V\" in "
+                           "\"trace_exporter\", write \"off\" or \"gzip\"",
+                           &value[1]);
         return NGX_CONF_ERROR;
     }
 

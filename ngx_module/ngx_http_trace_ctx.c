@@ -175,7 +175,6 @@ ngx_int_t
 ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
     ngx_int_t *port)
 {
-#if (NGX_HTTP_REALIP)
     ngx_http_variable_t         *vars;
     ngx_http_variable_value_t    v;
     ngx_http_core_main_conf_t   *cmcf;
@@ -188,9 +187,10 @@ ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 
     /* not as a variable of the request: a value kept now may be old later */
 
-    if (vars[tmcf->realip_addr].get_handler(r, &v,
-                                            vars[tmcf->realip_addr].data)
-        == NGX_OK
+    if (tmcf->realip
+        && vars[tmcf->realip_addr].get_handler(r, &v,
+                                               vars[tmcf->realip_addr].data)
+           == NGX_OK
         && v.data != r->connection->addr_text.data)
     {
         addr->len = v.len;
@@ -206,7 +206,6 @@ ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 
         return NGX_DONE;
     }
-#endif
 
     *addr = r->connection->addr_text;
 

@@ -40,14 +40,16 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
-        if (ctx && ctx->pipelines[i].recorded) {
-            continue;
-        }
+        /* ours may go with it, and comes back when it is injected again */
 
         if (!tlcf->pipelines[i].believe_all
             && ngx_http_trace_distrust(r, &tlcf->pipelines[i]) != NGX_OK)
         {
             return ngx_http_trace_set_untraced(r);
+        }
+
+        if (ctx && ctx->pipelines[i].recorded) {
+            continue;
         }
 
         if (ngx_http_trace_wanted(r, &tlcf->pipelines[i])) {

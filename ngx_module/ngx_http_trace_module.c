@@ -81,6 +81,8 @@ static ngx_http_trace_attribute_t *ngx_http_trace_find_attribute(
     ngx_array_t *attributes, ngx_str_t *name);
 static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
+static void ngx_http_trace_realip(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_trace_init_module(ngx_cycle_t *cycle);
@@ -265,7 +267,9 @@ ngx_http_trace_log_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_trace_decide(r);
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+    /* the user's first: the internal span links to it if it was queued */
+
+    for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
         if (ctx->pipelines[i].recorded) {
             ngx_http_trace_request_span(r, ctx, i);
         }
@@ -1040,6 +1044,7 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
     }
 
+
     return tlcf;
 }
 
@@ -1080,6 +1085,9 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->routing == NULL) {
         conf->routing = prev->routing;
     }
+
+    /* an "if" has the handler of its location */
+
 
     c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     other = &conf->pipelines[NGX_HTTP_TRACE_USER];
@@ -1364,21 +1372,13 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    ngx_http_trace_realip(cf, tmcf);
+
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
         && !tmcf->enabled[NGX_HTTP_TRACE_USER])
     {
         return NGX_OK;
     }
-
-#if (NGX_HTTP_REALIP)
-    {
-    ngx_str_t  addr = ngx_string("realip_remote_addr");
-    ngx_str_t  port = ngx_string("realip_remote_port");
-
-    tmcf->realip_addr = ngx_http_get_variable_index(cf, &addr);
-    tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
-    }
-#endif
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
                                ngx_http_trace_rewrite_handler)
@@ -1394,6 +1394,39 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Whether nginx has the realip module is only known now: the module may have
+ * been built with other arguments than nginx itself.
+ */
+
+static void
+ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    static ngx_str_t  addr = ngx_string("realip_remote_addr");
+    static ngx_str_t  port = ngx_string("realip_remote_port");
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+
+        if (key[i].key.len == addr.len
+            && ngx_strncmp(key[i].key.data, addr.data, addr.len) == 0)
+        {
+            tmcf->realip_addr = ngx_http_get_variable_index(cf, &addr);
+            tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
+            tmcf->realip = 1;
+            return;
+        }
+    }
 }
 
 

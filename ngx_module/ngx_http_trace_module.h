@@ -97,10 +97,9 @@ typedef struct {
                                                       /* of ngx_keyval_t */
     ngx_uint_t                      enabled[NGX_HTTP_TRACE_PIPELINES];
                                          /* some location is not "off" */
-#if (NGX_HTTP_REALIP)
-    ngx_uint_t                      realip_addr;    /* index of variable */
+    ngx_uint_t                      realip;         /* nginx has it */
+    ngx_uint_t                      realip_addr;    /* indices of variables */
     ngx_uint_t                      realip_port;
-#endif
 } ngx_http_trace_main_conf_t;
 
 
@@ -117,6 +116,7 @@ typedef struct {
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     ids:1;
     unsigned                     recorded:1;
+    unsigned                     queued:1;
 } ngx_http_trace_span_ctx_t;
 
 

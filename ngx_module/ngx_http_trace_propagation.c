@@ -7,10 +7,6 @@
 #include "ngx_http_trace_module.h"
 
 
-/* more tracestate headers than members are allowed make no valid list */
-#define NGX_HTTP_TRACE_TRACESTATES    TRACESTATE_MEMBERS_MAX
-
-
 /* a header that headers_in is to have once, or not at all if value is empty */
 
 typedef struct {
@@ -22,7 +18,8 @@ typedef struct {
 
 
 static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
-    ngx_http_trace_span_ctx_t *sc, traceparent_view_t *values, ngx_uint_t n);
+    ngx_http_trace_header_t *name, ngx_http_trace_span_ctx_t *sc,
+    ngx_uint_t n);
 static ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 static ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
@@ -48,10 +45,9 @@ void
 ngx_http_trace_extract(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
-    ngx_uint_t           i, n, states;
-    ngx_list_part_t     *part;
-    ngx_table_elt_t     *h, *found;
-    traceparent_view_t   values[NGX_HTTP_TRACE_TRACESTATES];
+    ngx_uint_t        i, n, states;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *found;
 
     if (sc->extracted) {
         return;
@@ -76,13 +72,7 @@ ngx_http_trace_extract(ngx_http_request_t *r,
             found = h;
             n++;
 
-        } else if (ngx_http_trace_is(h, &pcf->tracestate) && h->value.len) {
-
-            if (states < NGX_HTTP_TRACE_TRACESTATES) {
-                values[states].data = h->value.data;
-                values[states].len = h->value.len;
-            }
-
+        } else if (ngx_http_trace_is(h, &pcf->tracestate)) {
             states++;
         }
     }
@@ -100,24 +90,49 @@ ngx_http_trace_extract(ngx_http_request_t *r,
     sc->parent = 1;
     sc->received = found->value;
 
-    if (states && states <= NGX_HTTP_TRACE_TRACESTATES) {
-        ngx_http_trace_extract_tracestate(r, sc, values, states);
+    if (states) {
+        ngx_http_trace_extract_tracestate(r, &pcf->tracestate, sc, states);
     }
 }
 
 
+/* of |n| headers, which may be more than a list has members: some are empty */
+
 static void
 ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
-    ngx_http_trace_span_ctx_t *sc, traceparent_view_t *values, ngx_uint_t n)
+    ngx_http_trace_header_t *name, ngx_http_trace_span_ctx_t *sc, ngx_uint_t n)
 {
-    size_t      len;
-    u_char     *p;
-    ngx_uint_t  i;
+    size_t               len;
+    u_char              *p;
+    ngx_uint_t           i, states;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h;
+    traceparent_view_t  *values;
 
-    len = n;
+    values = ngx_palloc(r->pool, n * sizeof(traceparent_view_t));
+    if (values == NULL) {
+        return;
+    }
 
-    for (i = 0; i < n; i++) {
-        len += values[i].len;
+    len = 0;
+    states = 0;
+
+    part = &r->headers_in.headers.part;
+    i = 0;
+
+    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
+
+        if (ngx_http_trace_is(h, name) && h->value.len) {
+            values[states].data = h->value.data;
+            values[states].len = h->value.len;
+            states++;
+
+            len += h->value.len + 1;
+        }
+    }
+
+    if (states == 0) {
+        return;
     }
 
     p = ngx_pnalloc(r->pool, len);
@@ -125,7 +140,7 @@ ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
         return;
     }
 
-    if (tracestate_combine(p, &len, values, n) < 0) {
+    if (tracestate_combine(p, &len, values, states) < 0) {
         return;
     }
 

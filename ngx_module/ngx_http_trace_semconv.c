@@ -52,7 +52,8 @@ static void ngx_http_trace_request_size(ngx_http_request_t *r,
 static void ngx_http_trace_response_size(ngx_http_request_t *r,
     otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
 
-static ngx_uint_t ngx_http_trace_known_method(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_trace_method_name(ngx_http_request_t *r,
+    ngx_str_t *name);
 static ngx_str_t *ngx_http_trace_location(ngx_http_request_t *r,
     ngx_uint_t pipeline);
 static ngx_uint_t ngx_http_trace_status(ngx_http_request_t *r);
@@ -163,10 +164,7 @@ ngx_http_trace_semconv_name(ngx_http_request_t *r, ngx_uint_t pipeline,
     u_char     *p;
     ngx_str_t   method, *route;
 
-    if (ngx_http_trace_known_method(r)) {
-        method = r->method_name;
-
-    } else {
+    if (!ngx_http_trace_method_name(r, &method)) {
         ngx_str_set(&method, "HTTP");
     }
 
@@ -223,11 +221,13 @@ static void
 ngx_http_trace_method(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    ngx_str_t  other = ngx_string("_OTHER");
+    ngx_str_t  method;
 
-    ngx_http_trace_attr_str(span, name,
-                            ngx_http_trace_known_method(r) ? &r->method_name
-                                                           : &other);
+    if (!ngx_http_trace_method_name(r, &method)) {
+        ngx_str_set(&method, "_OTHER");
+    }
+
+    ngx_http_trace_attr_str(span, name, &method);
 }
 
 
@@ -235,8 +235,10 @@ static void
 ngx_http_trace_method_original(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    if (!ngx_http_trace_known_method(r)) {
-        ngx_http_trace_attr_str(span, name, &r->method_name);
+    ngx_str_t  method;
+
+    if (!ngx_http_trace_method_name(r, &method)) {
+        ngx_http_trace_attr_str(span, name, &method);
     }
 }
 
@@ -617,25 +619,35 @@ ngx_http_trace_response_size(ngx_http_request_t *r, otlp_span_t *span,
 }
 
 
-/* the methods of RFC 9110, PATCH and QUERY */
+/*
+ * The method as it was sent, also of a request whose line was too long to be
+ * read to its end.  Returns whether it is one of RFC 9110, PATCH or QUERY.
+ */
 
 static ngx_uint_t
-ngx_http_trace_known_method(ngx_http_request_t *r)
+ngx_http_trace_method_name(ngx_http_request_t *r, ngx_str_t *name)
 {
+    *name = r->method_name;
+
+    if (name->len == 0 && r->method_end) {
+        name->data = r->request_start;
+        name->len = r->method_end + 1 - r->request_start;
+    }
+
     if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
                      |NGX_HTTP_DELETE|NGX_HTTP_OPTIONS|NGX_HTTP_PATCH
                      |NGX_HTTP_TRACE))
     {
-        return 1;
+        return name->len != 0;
     }
 
-    switch (r->method_name.len) {
+    switch (name->len) {
 
     case 5:
-        return ngx_strncmp(r->method_name.data, "QUERY", 5) == 0;
+        return ngx_strncmp(name->data, "QUERY", 5) == 0;
 
     case 7:
-        return ngx_strncmp(r->method_name.data, "CONNECT", 7) == 0;
+        return ngx_strncmp(name->data, "CONNECT", 7) == 0;
 
     default:
         return 0;

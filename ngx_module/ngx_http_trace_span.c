@@ -77,6 +77,8 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     }
 
     ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len);
+
+    sc->queued = 1;
 }
 
 
@@ -114,7 +116,7 @@ ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
         user = &ctx->pipelines[NGX_HTTP_TRACE_USER];
 
-        if (user->recorded) {
+        if (user->queued) {
             otlp_span_link(&span, user->outbound.trace_id,
                            user->outbound.parent_id,
                            (user->outbound.flags & TRACEPARENT_FLAGS_KNOWN)

@@ -45,8 +45,7 @@ typedef struct {
 /* the routing, then the room for the span */
 
 
-/* Of these a pad has only the first. */
-#define PAD_SIZE  8
+/* Also the size of the shortest pad, which has no more than its state. */
 #define ALIGNMENT 8
 
 /* "[trace q"; also tells a file of another byte order */
@@ -313,7 +312,7 @@ is_sound(const record_t *record, uint64_t left, uint64_t to_end)
 {
     uint64_t span_end;
 
-    if (left < PAD_SIZE || record->size % ALIGNMENT != 0 || record->size > left
+    if (record->size % ALIGNMENT != 0 || record->size > left
         || record->size > to_end) {
         return 0;
     }
@@ -326,8 +325,12 @@ is_sound(const record_t *record, uint64_t left, uint64_t to_end)
         return 0;
     }
 
-    if (record->size < sizeof(record_t)
-        || record->routing_len > OTLP_QUEUE_ROUTING_MAX
+    /* first, so that the rest of it is in the data */
+    if (record->size < sizeof(record_t)) {
+        return 0;
+    }
+
+    if (record->routing_len > OTLP_QUEUE_ROUTING_MAX
         || record->span_len > OTLP_SPAN_MAX
         || record->span < sizeof(record_t) + record->routing_len) {
         return 0;
@@ -360,7 +363,7 @@ otlp_queue_open(otlp_queue_t *queue, void *mem, size_t size)
 
     if (queue->ring->magic != MAGIC || queue->ring->version != VERSION
         || queue->ring->size != queue->size || queue->head > POSITION_MAX
-        || queue->tail > queue->head || queue->head - queue->tail > queue->size
+        || queue->head - queue->tail > queue->size
         || queue->tail % ALIGNMENT != 0) {
         return OTLP_ERR_QUEUE;
     }

@@ -10,6 +10,11 @@ package Receiver;
 #       ...                                  # write what you like
 #       return 1;                            # or 0 to close
 #   });
+#
+# Without a socket it listens on a free port of loopback, $receiver->{port},
+# and needs a log => PATH. Of a request there are its head, its body, and as
+# it came, maybe compressed, its raw body.
+#
 #   $receiver->requests; $receiver->spans; $receiver->stop
 
 use strict;
@@ -18,6 +23,7 @@ use warnings;
 use IO::Select;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use IO::Uncompress::Gunzip qw(gunzip);
 use Time::HiRes qw(sleep time);
 
 our $OK = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -38,12 +44,7 @@ sub new {
 
 sub start {
     my $self = shift;
-    my $listener;
-
-    unlink $self->{socket};
-    $listener = IO::Socket::UNIX->new(Local => $self->{socket}, Listen => 512)
-        or die "$self->{socket}: $!";
-    chmod 0666, $self->{socket};
+    my $listener = $self->listener;
 
     $self->{pid} = fork();
     die "fork: $!" if !defined $self->{pid};
@@ -59,6 +60,25 @@ sub start {
 
     close $listener;
     return $self;
+}
+
+sub listener {
+    my $self = shift;
+    my $listener;
+
+    if (!defined $self->{socket}) {
+        $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+            Listen => 512) or die "no port: $!";
+        $self->{port} = $listener->sockport;
+        return $listener;
+    }
+
+    unlink $self->{socket};
+    $listener = IO::Socket::UNIX->new(Local => $self->{socket}, Listen => 512)
+        or die "$self->{socket}: $!";
+    chmod 0666, $self->{socket};
+
+    return $listener;
 }
 
 sub serve {
@@ -118,10 +138,15 @@ sub request {
     return if length($$input) < $start + $length;
 
     my ($tenant) = $head =~ /^x-tenant: ([^\r]*)/mi;
-    my $body = substr $$input, $start, $length;
+    my $raw = substr $$input, $start, $length;
+    my $body = $raw;
     substr $$input, 0, $start + $length, '';
 
-    return { head => $head, body => $body, tenant => $tenant };
+    if ($head =~ /^Content-Encoding: gzip\r?$/mi) {
+        gunzip(\$raw, \$body) or die 'no gzip';
+    }
+
+    return { head => $head, body => $body, raw => $raw, tenant => $tenant };
 }
 
 # ExportTraceServiceRequest 1 -> ResourceSpans 2 -> ScopeSpans 2

@@ -250,7 +250,8 @@ sub check_spans {
 
     return if !defined $expected && !defined $check;
 
-    my $n = defined $expected ? @$expected : $block->span_count || 1;
+    my $n = defined $expected ? @$expected
+        : defined $block->span_count ? $block->span_count : 1;
     my @spans = spans_until($n);
 
     if (defined $expected) {

@@ -474,34 +474,56 @@ typedef struct {
 static progress_t *progress;
 
 
-/* Puts records of which only the ends are written, and sends some, until the
- * ring has wrapped a few times. */
-static void
-step_child(void)
+/* Sends what waits longest. */
+static int
+step_send(void)
 {
-    size_t room;
-    uint8_t *span;
-    uint32_t i, seq;
+    uint32_t i;
     struct iovec iov[4];
     otlp_queue_batch_t batch;
 
-    for (seq = 1; seq <= 30; seq++) {
+    if (otlp_queue_take(&queue, &batch, 4, 30000) != 0) {
+        return 0;
+    }
+
+    otlp_queue_iov(&queue, &batch, iov);
+
+    for (i = 0; i < batch.records; i++) {
+        progress->gone[*(uint32_t *) iov[i].iov_base] = 1;
+    }
+
+    otlp_queue_release(&queue, &batch);
+
+    for (i = 0; i < batch.records; i++) {
+        progress->gone[*(uint32_t *) iov[i].iov_base] = 2;
+    }
+
+    return 1;
+}
+
+
+/* Puts records of which only the ends are written, and sends some, until the
+ * ring has wrapped a few times; then long ones into an empty queue. */
+static void
+step_child(void)
+{
+    size_t min, room;
+    uint8_t *span;
+    uint32_t seq;
+
+    for (seq = 1; seq <= 40; seq++) {
         progress->begun = seq;
+        min = seq <= 30 ? 9000 : OTLP_SPAN_MAX;
+
+        while (seq > 30 && step_send()) {
+            /* until it is empty */
+        }
 
         while ((span = otlp_queue_begin(
-                    &queue, (const uint8_t *) "ab", seq % 3, 9000, &room))
+                    &queue, (const uint8_t *) "ab", seq % 3, min, &room))
                == NULL) {
-            otlp_queue_take(&queue, &batch, 4, 30000);
-            otlp_queue_iov(&queue, &batch, iov);
-
-            for (i = 0; i < batch.records; i++) {
-                progress->gone[*(uint32_t *) iov[i].iov_base] = 1;
-            }
-
-            otlp_queue_release(&queue, &batch);
-
-            for (i = 0; i < batch.records; i++) {
-                progress->gone[*(uint32_t *) iov[i].iov_base] = 2;
+            if (!step_send()) {
+                _exit(3);
             }
         }
 
@@ -600,7 +622,7 @@ test_each_instruction(void)
 
     ok(bad == 0, "dead after any of %u instructions, no record is lost or torn",
         steps);
-    ok(steps > 5000 && progress->committed == 30 && progress->gone[1] == 2
+    ok(steps > 5000 && progress->committed == 40 && progress->gone[1] == 2
             && WIFEXITED(status) && WEXITSTATUS(status) == 0,
         "and the ring has wrapped");
 }
@@ -763,7 +785,7 @@ test_refused(void)
 static void
 test_longest(void)
 {
-    size_t room;
+    size_t len, room;
     uint8_t *span;
     unsigned bad, i;
     otlp_queue_stat_t stat;
@@ -772,24 +794,247 @@ test_longest(void)
     bad = 0;
     otlp_queue_create(&queue, memory, OTLP_QUEUE_SIZE_MIN);
 
-    for (i = 0; i < 2000; i++) {
-        span
-            = otlp_queue_begin(&queue, copy, i % 2 ? 0 : OTLP_QUEUE_ROUTING_MAX,
-                i % 2 ? 1 : OTLP_SPAN_MAX, &room);
+    for (i = 0; i < 20000 && bad == 0; i++) {
+        len = i % 4 == 0 ? OTLP_SPAN_MAX : random_below(30000);
+        span = otlp_queue_begin(
+            &queue, copy, i % 4 == 0 ? OTLP_QUEUE_ROUTING_MAX : 0, len, &room);
         if (span == NULL) {
             bad++;
             break;
         }
 
-        otlp_queue_commit(&queue, span, i % 2 ? i % 8192 : OTLP_SPAN_MAX, 1);
+        otlp_queue_commit(&queue, span, len, 1);
         otlp_queue_take(&queue, &batch, 1, 1);
-        bad += batch.bytes != (i % 2 ? i % 8192 : OTLP_SPAN_MAX);
+        bad += batch.bytes != len;
         otlp_queue_release(&queue, &batch);
         otlp_queue_stat(&queue, &stat);
         bad += stat.used != 0 || stat.records != 0;
     }
 
     ok(bad == 0, "an empty queue holds the longest record");
+}
+
+
+/* Where the format, version 1, has what. */
+#define HEAD        24
+#define TAIL        32
+#define DATA        64
+#define SPAN_SIZE   0
+#define STATE       4
+#define ROUTING_LEN 6
+#define SPAN        8
+#define SPAN_LEN    12
+#define HEADER      48
+
+
+static uint64_t
+get(size_t at, size_t size)
+{
+    uint64_t value;
+
+    value = 0;
+    memcpy(&value, memory + at, size); /* little-endian, like the test */
+
+    return value;
+}
+
+
+static void
+add(size_t at, size_t size, uint64_t value)
+{
+    value += get(at, size);
+    memcpy(memory + at, &value, size);
+}
+
+
+static void
+put_one(size_t routing_len, size_t len)
+{
+    size_t room;
+    uint8_t *span;
+
+    span = otlp_queue_begin(&queue, copy, routing_len, len, &room);
+    otlp_queue_commit(&queue, span, len, 1);
+}
+
+
+static void
+send_one(void)
+{
+    otlp_queue_batch_t batch;
+
+    otlp_queue_take(&queue, &batch, 1, 1);
+    otlp_queue_release(&queue, &batch);
+}
+
+
+/* Two records of this size, but for what the caller does to them. */
+#define RECORD (HEADER + 8 + 600)
+
+static void
+make_two(void)
+{
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(8, 600);
+    put_one(8, 600);
+}
+
+
+static int
+opens(void)
+{
+    return otlp_queue_open(&other, memory, SIZE);
+}
+
+
+/* Records that are as sound as can be but for one thing each. */
+static void
+test_unsound(void)
+{
+    static const size_t second = DATA + RECORD;
+
+    make_two();
+    ok(opens() == 0 && get(second + STATE, 2) == 1, "two records");
+
+    add(DATA + SPAN_SIZE, 4, -(uint64_t) RECORD);
+    ok(opens() == OTLP_ERR_QUEUE, "a record of no size");
+
+    make_two();
+    memset(memory + second, 0, 8);
+    add(second + STATE, 2, 3);
+    ok(opens() == OTLP_ERR_QUEUE, "a pad of no size");
+
+    make_two();
+    add(DATA + STATE, 2, 2);
+    ok(opens() == OTLP_ERR_QUEUE, "a pad before the end");
+
+    make_two();
+    add(DATA + STATE, 2, 3);
+    ok(opens() == OTLP_ERR_QUEUE, "an unknown state");
+
+    make_two();
+    add(second + SPAN_SIZE, 4, 8);
+    add(second + SPAN_LEN, 4, 8);
+    ok(opens() == OTLP_ERR_QUEUE, "a record over the head");
+
+    make_two();
+    add(HEAD, 8, (uint64_t) -4);
+    add(second + SPAN_SIZE, 4, (uint64_t) -4);
+    add(second + SPAN_LEN, 4, (uint64_t) -4);
+    ok(opens() == OTLP_ERR_QUEUE, "a head that is not aligned");
+
+    make_two();
+    memmove(memory + second + 4, memory + second, RECORD - 4);
+    add(DATA + SPAN_SIZE, 4, 4);
+    add(DATA + SPAN_LEN, 4, 4);
+    add(second + 4 + SPAN_SIZE, 4, (uint64_t) -4);
+    add(second + 4 + SPAN_LEN, 4, (uint64_t) -4);
+    ok(opens() == OTLP_ERR_QUEUE, "a record that is not aligned");
+
+    make_two();
+    add(DATA + ROUTING_LEN, 2, 8);
+    ok(opens() == OTLP_ERR_QUEUE, "a routing into the span");
+
+    make_two();
+    add(DATA + SPAN_LEN, 4, (uint64_t) -8);
+    ok(opens() == OTLP_ERR_QUEUE, "a record longer than its span");
+
+    make_two();
+    add(DATA + SPAN_LEN, 4, 8);
+    ok(opens() == OTLP_ERR_QUEUE, "a span longer than its record");
+
+    make_two();
+    add(DATA + SPAN, 4, 8);
+    add(DATA + SPAN_LEN, 4, 0xfffffff8);
+    ok(opens() == 0, "a span at another place");
+    add(DATA + SPAN, 4, 0xffffff00);
+    add(DATA + SPAN_LEN, 4, 0x100);
+    ok(opens() == OTLP_ERR_QUEUE, "a span before its record");
+
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(1024, 8);
+    add(DATA + ROUTING_LEN, 2, 1);
+    add(DATA + SPAN, 4, 1);
+    add(DATA + SPAN_LEN, 4, (uint64_t) -1);
+    ok(opens() == OTLP_ERR_QUEUE, "a routing that is too long");
+
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(8, OTLP_SPAN_MAX);
+    add(DATA + ROUTING_LEN, 2, (uint64_t) -8);
+    ok(opens() == 0, "the longest span");
+    add(DATA + SPAN, 4, (uint64_t) -1);
+    add(DATA + SPAN_LEN, 4, 1);
+    ok(opens() == OTLP_ERR_QUEUE, "a longer one");
+}
+
+
+static void
+test_unsound_positions(void)
+{
+    size_t last;
+    uint64_t size;
+    otlp_queue_stat_t stat;
+
+    make_two();
+    otlp_queue_stat(&queue, &stat);
+    size = stat.size;
+    add(HEAD, 8, size * 3);
+    add(TAIL, 8, size * 3);
+    ok(opens() == 0, "positions are modulo the size");
+    add(HEAD, 8, (UINT64_MAX / 2 / size - 3) * size);
+    add(TAIL, 8, (UINT64_MAX / 2 / size - 3) * size);
+    ok(opens() == 0 || get(HEAD, 8) > UINT64_MAX / 2, "up to half of all");
+    add(HEAD, 8, size);
+    add(TAIL, 8, size);
+    ok(opens() == OTLP_ERR_QUEUE, "but not so far that they could wrap");
+
+    make_two();
+    add(TAIL, 8, 2 * RECORD);
+    ok(opens() == 0, "a tail at the head");
+    add(HEAD, 8, -(uint64_t) RECORD);
+    ok(opens() == OTLP_ERR_QUEUE, "a tail after the head");
+
+    /* full to the last byte */
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(0, OTLP_SPAN_MAX);
+    put_one(0, 60000);
+    last = size - OTLP_SPAN_MAX - 60000 - 3 * HEADER;
+    put_one(0, last);
+    ok(opens() == 0 && get(HEAD, 8) == size, "a queue that is full");
+    add(HEAD, 8, HEADER + OTLP_SPAN_MAX);
+    ok(opens() == OTLP_ERR_QUEUE, "more than full: its first record again");
+    add(HEAD, 8, 0 - (uint64_t) (HEADER + OTLP_SPAN_MAX + 8));
+    ok(opens() == OTLP_ERR_QUEUE, "a head inside of the last of many records");
+
+    /* of what is left at the end, 8 bytes */
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(0, OTLP_SPAN_MAX);
+    put_one(0, 60000);
+    put_one(0, last - 8);
+    send_one();
+    put_one(0, 2000);
+    ok(opens() == 0 && get(DATA + size - 8, 8) == UINT64_C(0x0000000300000008),
+        "the shortest pad");
+    add(DATA + size - 8 + STATE, 2, (uint64_t) -2);
+    ok(opens() == OTLP_ERR_QUEUE, "a record of which the rest is outside");
+
+    /* the last one leaves 600 bytes at the end, and the next wraps */
+    otlp_queue_create(&queue, memory, SIZE);
+    put_one(0, OTLP_SPAN_MAX);
+    put_one(0, 60000);
+    put_one(0, last - 600);
+    send_one();
+    put_one(0, 2000);
+    send_one();
+    ok(opens() == 0 && get(DATA + size - 600 + STATE, 2) == 3
+            && get(DATA + size - 600, 4) == 600,
+        "a pad at the end");
+    add(DATA + size - 600 + STATE, 2, (uint64_t) -2);
+    add(DATA + size - 600, 4, HEADER + 2000);
+    add(DATA + size - 600 + SPAN, 4, HEADER - get(DATA + size - 600 + SPAN, 4));
+    add(DATA + size - 600 + SPAN_LEN, 4,
+        2600 - get(DATA + size - 600 + SPAN_LEN, 4));
+    ok(opens() == OTLP_ERR_QUEUE, "a record over the end");
 }
 
 
@@ -850,6 +1095,8 @@ main(void)
     test_each_instruction();
     test_damage();
     test_longest();
+    test_unsound();
+    test_unsound_positions();
     test_many_routings();
 
     free(model);

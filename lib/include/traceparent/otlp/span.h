@@ -68,7 +68,7 @@ typedef struct {
 typedef struct {
     uint8_t            *start;             /* of the buffer */
     uint8_t            *pos;
-    uint8_t            *end;               /* room for the tail is kept behind */
+    uint8_t            *end;               /* room for the tail lies behind */
     uint8_t            *end_time;          /* where it is written */
     uint64_t            start_time;
     uint32_t            dropped_attributes;
