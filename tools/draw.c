@@ -194,7 +194,8 @@ order_roots(drawing_t *drawing)
         }
     }
 
-    /* what is too deep, and rings of parents (one is enough), begin again at the left */
+    /* what is too deep, and rings of parents, also of a single span, begin
+     * again at the left */
     for (i = 0; i < drawing->trace->n_spans; i++) {
         if (!drawing->nodes[i].drawn) {
             order_lines(drawing, &drawing->nodes[i], 0, 0, 0);
