@@ -382,7 +382,18 @@ static void
 ngx_http_trace_server_address(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    ngx_http_trace_attr_str(span, name, &r->headers_in.server);
+    ngx_str_t  host;
+
+    host = r->headers_in.server;
+
+    /* the brackets of an IPv6 address belong to the URI, not to the address */
+
+    if (host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']') {
+        host.data++;
+        host.len -= 2;
+    }
+
+    ngx_http_trace_attr_str(span, name, &host);
 }
 
 
@@ -392,29 +403,46 @@ static void
 ngx_http_trace_server_port(ngx_http_request_t *r, otlp_span_t *span,
     ngx_str_t *name, ngx_uint_t pipeline)
 {
-    u_char     *p, *last;
+    u_char     *p, *first, *last;
     ngx_int_t   port;
-    ngx_str_t  *host;
 
     if (r->headers_in.server.len == 0) {
         return;
     }
 
+    first = NULL;
+    last = NULL;
+
+    if (r->host_end && r->http_version < NGX_HTTP_VERSION_20) {
+
+        /* an absolute request line counts, and not Host: RFC 9112, 3.2.2 */
+
+        first = r->host_start;
+        last = r->host_end;
+
+        if (*last == ':') {
+            while (last[1] >= '0' && last[1] <= '9') {
+                last++;
+            }
+
+            last++;
+        }
+
+    } else if (r->headers_in.host) {
+        first = r->headers_in.host->value.data;
+        last = first + r->headers_in.host->value.len;
+    }
+
+    p = last;
+
+    while (p > first && p[-1] >= '0' && p[-1] <= '9') {
+        p--;
+    }
+
     port = NGX_ERROR;
 
-    if (r->headers_in.host) {
-        host = &r->headers_in.host->value;
-
-        last = host->data + host->len;
-        p = last;
-
-        while (p > host->data && p[-1] >= '0' && p[-1] <= '9') {
-            p--;
-        }
-
-        if (p > host->data && p[-1] == ':') {
-            port = ngx_atoi(p, last - p);
-        }
+    if (p > first && p[-1] == ':') {
+        port = ngx_atoi(p, last - p);
     }
 
     if (port == NGX_ERROR) {
