@@ -155,7 +155,7 @@ $(BUILD)/nginx/Makefile: config $(proto) $(BUILD)/nginx/sources \
 
 $(module): $(BUILD)/nginx/Makefile $(module_src)
 	+$(MAKE) -C $(NGX_SRC) -f $(abspath $<) --no-print-directory modules
-	cp $(BUILD)/nginx/ngx_http_trace_module.so $@
+	install -m 755 $(BUILD)/nginx/ngx_http_trace_module.so $@
 
 
 # programs of the tests

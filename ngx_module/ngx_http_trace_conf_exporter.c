@@ -17,6 +17,7 @@
 #define NGX_HTTP_TRACE_INTERVAL       1000
 #define NGX_HTTP_TRACE_CONNECTIONS    1
 #define NGX_HTTP_TRACE_TIMEOUT        10000
+#define NGX_HTTP_TRACE_RETRY_TIME     3600000
 
 
 static char *ngx_http_trace_exporter_directive(ngx_conf_t *cf,
@@ -28,6 +29,10 @@ static char *ngx_http_trace_exporter_endpoint(ngx_conf_t *cf,
 static char *ngx_http_trace_exporter_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_routing_header(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_trace_exporter_queue(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_trace_exporter_compression(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
@@ -75,10 +80,10 @@ static ngx_command_t  ngx_http_trace_exporter_commands[] = {
       NULL },
 
     { ngx_string("queue"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_size_slot,
+      NGX_CONF_TAKE12,
+      ngx_http_trace_exporter_queue,
       0,
-      offsetof(ngx_http_trace_exporter_conf_t, queue),
+      0,
       NULL },
 
     { ngx_string("batch_size"),
@@ -107,6 +112,20 @@ static ngx_command_t  ngx_http_trace_exporter_commands[] = {
       ngx_conf_set_msec_slot,
       0,
       offsetof(ngx_http_trace_exporter_conf_t, timeout),
+      NULL },
+
+    { ngx_string("retry_time"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      0,
+      offsetof(ngx_http_trace_exporter_conf_t, retry_time),
+      NULL },
+
+    { ngx_string("compression"),
+      NGX_CONF_TAKE1,
+      ngx_http_trace_exporter_compression,
+      0,
+      0,
       NULL },
 
       ngx_null_command
@@ -138,7 +157,6 @@ ngx_http_trace_exporter_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    ecf->file = cf->conf_file->file.name;
     ecf->line = cf->conf_file->line;
 
     ecf->queue = NGX_CONF_UNSET_SIZE;
@@ -146,6 +164,8 @@ ngx_http_trace_exporter_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ecf->interval = NGX_CONF_UNSET_MSEC;
     ecf->connections = NGX_CONF_UNSET;
     ecf->timeout = NGX_CONF_UNSET_MSEC;
+    ecf->retry_time = NGX_CONF_UNSET_MSEC;
+    ecf->gzip = NGX_CONF_UNSET_UINT;
 
     if (ngx_array_init(&ecf->headers, cf->pool, 4, sizeof(ngx_keyval_t))
         != NGX_OK)
@@ -188,13 +208,17 @@ ngx_http_trace_exporter_directive(ngx_conf_t *cf, ngx_command_t *dummy,
             continue;
         }
 
-        n = (cmd->type & NGX_CONF_TAKE2) ? 2 : 1;
+        n = cf->args->nelts - 1;
 
-        if (cf->args->nelts != n + 1) {
+        if (!((cmd->type & NGX_CONF_TAKE1) && n == 1)
+            && !((cmd->type & NGX_CONF_TAKE2) && n == 2))
+        {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"%V\" in \"trace_exporter\" takes %ui "
-                               "parameter%s", &cmd->name, n,
-                               n == 1 ? "" : "s");
+                               "\"%V\" in \"trace_exporter\" takes %s",
+                               &cmd->name,
+                               cmd->type == NGX_CONF_TAKE1 ? "1 parameter"
+                               : cmd->type == NGX_CONF_TAKE2 ? "2 parameters"
+                               : "1 or 2 parameters");
             return NGX_CONF_ERROR;
         }
 
@@ -210,7 +234,8 @@ ngx_http_trace_exporter_directive(ngx_conf_t *cf, ngx_command_t *dummy,
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "unknown directive \"%V\" in \"trace_exporter\", write "
                        "endpoint, header, routing_header, queue, batch_size, "
-                       "interval, connections, timeout or include", &value[0]);
+                       "interval, connections, timeout, retry_time, "
+                       "compression or include", &value[0]);
 
     return NGX_CONF_ERROR;
 }
@@ -237,7 +262,7 @@ ngx_http_trace_exporter_invalid(ngx_conf_t *cf, ngx_command_t *cmd,
     if (cmd->set == ngx_conf_set_msec_slot) {
         example = "a time, as \"1s\"";
 
-    } else if (cmd->set == ngx_conf_set_size_slot) {
+    } else if (cmd->set == ngx_http_trace_exporter_queue) {
         example = "a size, as \"4m\"";
 
     } else {
@@ -379,6 +404,76 @@ ngx_http_trace_exporter_routing_header(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 static char *
+ngx_http_trace_exporter_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_trace_exporter_conf_t *ecf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ecf->queue != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    ecf->queue = ngx_parse_size(&value[1]);
+
+    if (ecf->queue == (size_t) NGX_ERROR) {
+        return "invalid value";
+    }
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[2].data, "file=", 5) != 0 || value[2].len == 5) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" of queue in "
+                           "\"trace_exporter\", write \"file=/path\"",
+                           &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->queue_file.data = value[2].data + 5;
+    ecf->queue_file.len = value[2].len - 5;
+
+    if (ngx_conf_full_name(cf->cycle, &ecf->queue_file, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_trace_exporter_compression(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_exporter_conf_t *ecf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ecf->gzip != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    ecf->gzip = (ngx_strcmp(value[1].data, "gzip") == 0);
+
+    if (!ecf->gzip && ngx_strcmp(value[1].data, "off") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid compression \"%V\" in "
+                           "\"trace_exporter\", write \"off\" or \"gzip\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
 ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
 {
@@ -439,6 +534,8 @@ ngx_http_trace_exporter_limits(ngx_conf_t *cf,
     ngx_conf_init_msec_value(ecf->interval, NGX_HTTP_TRACE_INTERVAL);
     ngx_conf_init_value(ecf->connections, NGX_HTTP_TRACE_CONNECTIONS);
     ngx_conf_init_msec_value(ecf->timeout, NGX_HTTP_TRACE_TIMEOUT);
+    ngx_conf_init_msec_value(ecf->retry_time, NGX_HTTP_TRACE_RETRY_TIME);
+    ngx_conf_init_uint_value(ecf->gzip, 0);
 
     if (ecf->queue < 2 * OTLP_QUEUE_SIZE_MIN
         || ecf->queue > OTLP_QUEUE_SIZE_MAX)

@@ -1,16 +1,32 @@
 
 /*
- * From the worker's queues to the receivers: when to send, what, and what the
+ * From this worker's queues to the receiver: when to send, what, and what the
  * answer means.
+ *
+ * A batch is taken from a queue, sent by one of the senders, and released when
+ * it is acknowledged or given up.  One that is to be tried again waits with a
+ * timer of its own, and lets others pass; but as long as the receiver gives no
+ * good answer at all, one request at a time finds out whether it is back.
  */
 
 
 #include "ngx_http_trace_exporter.h"
+#include "ngx_http_trace_gzip.h"
 #include "ngx_http_trace_http_client.h"
 
 
 #define NGX_HTTP_TRACE_LOG_INTERVAL   60000    /* ms between lines of a kind */
 #define NGX_HTTP_TRACE_EXIT_INTERVAL  10       /* ms, of a worker that exits */
+#define NGX_HTTP_TRACE_ADOPT_INTERVAL 1000     /* ms between looks for orphans */
+
+/* full jitter: a wait is anything up to these, doubled each time */
+#define NGX_HTTP_TRACE_BACKOFF_MIN    100      /* ms */
+#define NGX_HTTP_TRACE_BACKOFF_MAX    5000     /* ms */
+
+#define NGX_HTTP_TRACE_RETRY_AFTER_MAX  86400  /* s, of what is believed */
+
+/* batches that wait for another try, at most */
+#define NGX_HTTP_TRACE_WAITING_MAX    1024
 
 /* in front of the spans: constant header, this request's header, envelope */
 #define NGX_HTTP_TRACE_HEAD_IOVS      3
@@ -19,28 +35,47 @@
 typedef struct ngx_http_trace_exporter_s  ngx_http_trace_exporter_t;
 
 
+typedef struct {
+    ngx_queue_t                      link;     /* in waiting or in ready */
+    ngx_event_t                      timer;    /* of the next try */
+    ngx_http_trace_exporter_t       *exporter;
+    ngx_http_trace_ring_t           *ring;
+    otlp_queue_batch_t               spans;
+    ngx_uint_t                       tries;
+    ngx_msec_t                       first;    /* when it was sent first */
+} ngx_http_trace_batch_t;
+
+
 /* one connection to the receiver, and the batch that is under way on it */
 
 typedef struct {
     ngx_http_trace_http_client_t     client;
     ngx_http_trace_exporter_t       *exporter;
-    otlp_queue_batch_t               batch;
+    ngx_http_trace_batch_t          *batch;    /* NULL: free */
     struct iovec                    *iov;
     u_char                          *header;
     u_char                          *envelope;
-    unsigned                         busy:1;
+    ngx_http_trace_gzip_t            gzip;
 } ngx_http_trace_sender_t;
 
 
 struct ngx_http_trace_exporter_s {
     ngx_http_trace_exporter_conf_t  *conf;
-    ngx_http_trace_counters_t       *counters;
-    otlp_queue_t                     queue;
+    ngx_http_trace_ring_t           *ring;     /* written to */
+    ngx_http_trace_ring_t           *adopted;  /* of a dead worker, or NULL */
     ngx_http_trace_sender_t         *senders;
 
-    uint64_t                         due;      /* records to send now */
+    ngx_queue_t                      waiting;  /* for their time */
+    ngx_queue_t                      ready;    /* for a sender */
+    ngx_uint_t                       batches;  /* not yet released */
+
+    uint64_t                         due;      /* records of ring to send */
     uint32_t                         spans_max;    /* bytes in a request */
-    ngx_event_t                      timer;
+    ngx_uint_t                       failures; /* in a row, for the backoff */
+    ngx_uint_t                       failed;   /* since the last success */
+    ngx_event_t                      timer;    /* of the interval */
+    ngx_event_t                      pause;    /* of a receiver that is away */
+    ngx_event_t                      orphans;  /* of the look for them */
     ngx_event_t                      run;
     ngx_connection_t                *watcher;  /* of a graceful exit */
     ngx_msec_t                       deadline; /* of the exit */
@@ -52,9 +87,8 @@ struct ngx_http_trace_exporter_s {
     ngx_msec_t                       lost_logged;
     ngx_msec_t                       message_logged;
 
-    unsigned                         open:1;
     unsigned                         exiting:1;
-    unsigned                         failing:1;
+    unsigned                         failing:1;    /* and logged */
     unsigned                         lost_once:1;
     unsigned                         message_once:1;
 };
@@ -63,18 +97,36 @@ struct ngx_http_trace_exporter_s {
 static ngx_int_t ngx_http_trace_sender_init(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_sender_t *sender,
     ngx_cycle_t *cycle);
+static void ngx_http_trace_exporter_event(ngx_http_trace_exporter_t *exporter,
+    ngx_event_t *ev, ngx_event_handler_pt handler);
 static ngx_int_t ngx_http_trace_exporter_watch(
     ngx_http_trace_exporter_t *exporter, ngx_cycle_t *cycle);
 static void ngx_http_trace_exporter_exit(ngx_event_t *ev);
+static void ngx_http_trace_exporter_dropped(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_ring_t *ring,
+    ngx_http_trace_drop_e reason, ngx_uint_t n);
 static void ngx_http_trace_exporter_tick(ngx_event_t *ev);
+static void ngx_http_trace_exporter_orphans(ngx_event_t *ev);
+static void ngx_http_trace_exporter_ready(ngx_event_t *ev);
 static void ngx_http_trace_exporter_run(ngx_event_t *ev);
+static ngx_uint_t ngx_http_trace_exporter_over(
+    ngx_http_trace_exporter_t *exporter);
+static ngx_http_trace_batch_t *ngx_http_trace_exporter_next(
+    ngx_http_trace_exporter_t *exporter);
+static ngx_http_trace_batch_t *ngx_http_trace_exporter_take(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_ring_t *ring);
 static void ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_done(ngx_http_trace_http_client_t *client,
-    ngx_uint_t status, ngx_str_t *body, const char *error);
+    ngx_http_trace_http_end_e end, const char *error);
+static void ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_succeeded(
-    ngx_http_trace_sender_t *sender, ngx_str_t *body);
-static void ngx_http_trace_exporter_failed(ngx_http_trace_sender_t *sender,
-    ngx_uint_t status, const char *error);
+    ngx_http_trace_sender_t *sender);
+static void ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender);
+static void ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
+    ngx_http_trace_failure_e failure, const char *error);
+static void ngx_http_trace_exporter_release(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
+static ngx_msec_t ngx_http_trace_exporter_backoff(ngx_uint_t tries);
 static ngx_uint_t ngx_http_trace_exporter_may_log(ngx_msec_t *logged,
     ngx_uint_t once);
 
@@ -83,11 +135,24 @@ static ngx_http_trace_exporter_t
     ngx_http_trace_exporters[NGX_HTTP_TRACE_PIPELINES];
 
 
-static char  *ngx_http_trace_drop_reasons[] = {
-    "the queue is full",
-    "\"trace_routing\" has no usable value",
-    "the receiver rejected them",
-    "the receiver could not be reached"
+ngx_str_t  ngx_http_trace_drop_names[] = {
+    ngx_string("queue_full"),
+    ngx_string("no_routing"),
+    ngx_string("rejected"),
+    ngx_string("retry_expired"),
+    ngx_string("too_large"),
+    ngx_string("encode"),
+    ngx_string("damaged")
+};
+
+
+ngx_str_t  ngx_http_trace_failure_names[] = {
+    ngx_string("connect"),
+    ngx_string("closed"),
+    ngx_string("timeout"),
+    ngx_string("invalid"),
+    ngx_string("retryable"),
+    ngx_string("rejected")
 };
 
 
@@ -96,7 +161,6 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
 {
     ngx_int_t                   i;
-    otlp_queue_stat_t           stat;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
@@ -107,12 +171,8 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
     exporter->spans_max = OTLP_REQUEST_MAX - OTLP_REQUEST_FRAME_MAX
                           - ecf->resource.len - ecf->scope.len;
 
-    if (ngx_http_trace_queue_open(ecf, &exporter->queue, &exporter->counters,
-                                  cycle->log)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
+    ngx_queue_init(&exporter->waiting);
+    ngx_queue_init(&exporter->ready);
 
     exporter->senders = ngx_pcalloc(cycle->pool, ecf->connections
                                     * sizeof(ngx_http_trace_sender_t));
@@ -128,28 +188,28 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
         }
     }
 
-    exporter->timer.handler = ngx_http_trace_exporter_tick;
-    exporter->timer.data = exporter;
-    exporter->timer.log = cycle->log;
-    exporter->timer.cancelable = 1;
-
-    exporter->run.handler = ngx_http_trace_exporter_run;
-    exporter->run.data = exporter;
-    exporter->run.log = cycle->log;
+    ngx_http_trace_exporter_event(exporter, &exporter->timer,
+                                  ngx_http_trace_exporter_tick);
+    ngx_http_trace_exporter_event(exporter, &exporter->pause,
+                                  ngx_http_trace_exporter_run);
+    ngx_http_trace_exporter_event(exporter, &exporter->orphans,
+                                  ngx_http_trace_exporter_orphans);
+    ngx_http_trace_exporter_event(exporter, &exporter->run,
+                                  ngx_http_trace_exporter_run);
 
     if (ngx_http_trace_exporter_watch(exporter, cycle) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    exporter->open = 1;
+    /* what a dead worker has left in it goes with the first interval */
 
-    /* a worker that died may have left something */
-
-    otlp_queue_stat(&exporter->queue, &stat);
-
-    if (stat.untaken) {
-        ngx_add_timer(&exporter->timer, ecf->interval);
+    exporter->ring = ngx_http_trace_ring_claim(ecf, cycle->log);
+    if (exporter->ring == NULL) {
+        return NGX_ERROR;
     }
+
+    ngx_add_timer(&exporter->timer, ecf->interval);
+    ngx_add_timer(&exporter->orphans, NGX_HTTP_TRACE_ADOPT_INTERVAL);
 
     return NGX_OK;
 }
@@ -173,9 +233,10 @@ ngx_http_trace_sender_init(ngx_http_trace_exporter_t *exporter,
         return NGX_ERROR;
     }
 
-    size = ecf->routing_header.len + sizeof(": \r\n") - 1
+    size = ecf->routing_header.len + sizeof(": " CRLF) - 1
            + OTLP_QUEUE_ROUTING_MAX
-           + sizeof("Content-Length: \r\n\r\n") - 1 + NGX_SIZE_T_LEN;
+           + sizeof("Content-Encoding: gzip" CRLF) - 1
+           + sizeof("Content-Length: " CRLF CRLF) - 1 + NGX_SIZE_T_LEN;
 
     sender->header = ngx_palloc(cycle->pool, size);
     if (sender->header == NULL) {
@@ -193,6 +254,17 @@ ngx_http_trace_sender_init(ngx_http_trace_exporter_t *exporter,
     sender->client.data = sender;
 
     return ngx_http_trace_http_init(&sender->client, cycle->pool, cycle->log);
+}
+
+
+static void
+ngx_http_trace_exporter_event(ngx_http_trace_exporter_t *exporter,
+    ngx_event_t *ev, ngx_event_handler_pt handler)
+{
+    ev->handler = handler;
+    ev->data = exporter;
+    ev->log = exporter->log;
+    ev->cancelable = 1;
 }
 
 
@@ -223,11 +295,15 @@ ngx_http_trace_exporter_watch(ngx_http_trace_exporter_t *exporter,
 }
 
 
+/* from here on every timer holds the worker, until the deadline is over */
+
 static void
 ngx_http_trace_exporter_exit(ngx_event_t *ev)
 {
     ngx_int_t                   i;
+    ngx_queue_t                *q;
     ngx_connection_t           *c;
+    ngx_http_trace_batch_t     *batch;
     ngx_http_trace_exporter_t  *exporter;
 
     c = ev->data;
@@ -236,7 +312,7 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
     c->close = 0;
     c->idle = 0;
 
-    if (exporter->exiting) {
+    if (exporter->exiting || exporter->ring == NULL) {
 
         /* "worker_shutdown_timeout" */
 
@@ -251,11 +327,30 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
         ngx_http_trace_http_hold(&exporter->senders[i].client);
     }
 
+    if (exporter->orphans.timer_set) {
+        ngx_del_timer(&exporter->orphans);
+    }
+
     if (exporter->timer.timer_set) {
         ngx_del_timer(&exporter->timer);
     }
 
+    if (exporter->pause.timer_set) {
+        ngx_del_timer(&exporter->pause);
+    }
+
     exporter->timer.cancelable = 0;
+    exporter->pause.cancelable = 0;
+
+    while (!ngx_queue_empty(&exporter->waiting)) {
+        q = ngx_queue_head(&exporter->waiting);
+        batch = ngx_queue_data(q, ngx_http_trace_batch_t, link);
+
+        ngx_del_timer(&batch->timer);
+
+        ngx_queue_remove(q);
+        ngx_queue_insert_tail(&exporter->ready, q);
+    }
 
     /* not as a posted event: without a timer the worker would be gone first */
 
@@ -263,19 +358,14 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
 }
 
 
-/* what is left when the worker leaves is lost, and said to be */
+/* what is left stays in the queue, for who opens that next */
 
 void
 ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
 {
-    otlp_queue_stat_t           stat;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
-
-    if (!exporter->open) {
-        return;
-    }
 
     if (exporter->watcher) {
         ngx_free_connection(exporter->watcher);
@@ -283,22 +373,14 @@ ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
         exporter->watcher = NULL;
     }
 
-    otlp_queue_stat(&exporter->queue, &stat);
-
-    if (stat.records) {
-        ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
-                      "%uL %V spans were not exported before the exit",
-                      stat.records,
-                      &ngx_http_trace_pipeline_names[pipeline]);
-    }
-}
-
-
-void
-ngx_http_trace_exporter_recorded(ngx_uint_t pipeline)
-{
-    if (ngx_http_trace_exporters[pipeline].open) {
-        ngx_http_trace_exporters[pipeline].counters->recorded++;
+    if (exporter->ring && exporter->ring->counters->queued) {
+        ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
+                      "%uL %V spans were not exported before the exit, %s",
+                      exporter->ring->counters->queued,
+                      &ngx_http_trace_pipeline_names[pipeline],
+                      exporter->conf->queue_file.len
+                      ? "they stay in the file"
+                      : "they are lost unless another worker is there");
     }
 }
 
@@ -313,12 +395,12 @@ ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
 
     exporter = &ngx_http_trace_exporters[pipeline];
 
-    if (!exporter->open) {
+    if (exporter->ring == NULL) {
         return NULL;
     }
 
-    return otlp_queue_begin(&exporter->queue, routing->data, routing->len, min,
-                            room);
+    return otlp_queue_begin(&exporter->ring->queue, routing->data,
+                            routing->len, min, room);
 }
 
 
@@ -326,20 +408,23 @@ void
 ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len)
 {
-    uint32_t                    n, batch_size;
+    uint32_t                    n;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
-    batch_size = exporter->conf->batch_size;
 
-    n = otlp_queue_commit(&exporter->queue, span, len);
+    n = otlp_queue_commit(&exporter->ring->queue, span, len,
+                          ngx_http_trace_msec());
+
+    exporter->ring->counters->recorded++;
+    ngx_http_trace_ring_update(exporter->ring);
 
     if (exporter->exiting) {
         exporter->deadline = ngx_current_msec + exporter->conf->timeout;
     }
 
-    if (n % batch_size == 0) {
-        exporter->due += batch_size;
+    if (n % exporter->conf->batch_size == 0) {
+        exporter->due += exporter->conf->batch_size;
         ngx_post_event(&exporter->run, &ngx_posted_events);
 
     } else if (!exporter->timer.timer_set) {
@@ -350,6 +435,8 @@ ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
 }
 
 
+/* for spans that never came into the queue */
+
 void
 ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
     ngx_http_trace_drop_e reason, ngx_uint_t n)
@@ -358,21 +445,31 @@ ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
 
     exporter = &ngx_http_trace_exporters[pipeline];
 
-    if (!exporter->open) {
+    if (exporter->ring == NULL) {
         return;
     }
 
-    exporter->counters->dropped[reason] += n;
+    exporter->ring->counters->recorded += n;
+
+    ngx_http_trace_exporter_dropped(exporter, exporter->ring, reason, n);
+}
+
+
+static void
+ngx_http_trace_exporter_dropped(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_ring_t *ring, ngx_http_trace_drop_e reason, ngx_uint_t n)
+{
+    ring->counters->dropped[reason] += n;
     exporter->lost += n;
 
     if (ngx_http_trace_exporter_may_log(&exporter->lost_logged,
                                         exporter->lost_once))
     {
         ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                      "%uL %V spans were dropped, lastly because %s",
+                      "%uL %V spans were dropped, the last for \"%V\"",
                       exporter->lost,
-                      &ngx_http_trace_pipeline_names[pipeline],
-                      ngx_http_trace_drop_reasons[reason]);
+                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      &ngx_http_trace_drop_names[reason]);
 
         exporter->lost = 0;
         exporter->lost_once = 1;
@@ -388,7 +485,7 @@ ngx_http_trace_exporter_tick(ngx_event_t *ev)
 
     exporter = ev->data;
 
-    otlp_queue_stat(&exporter->queue, &stat);
+    otlp_queue_stat(&exporter->ring->queue, &stat);
 
     exporter->due = stat.untaken;
 
@@ -396,58 +493,198 @@ ngx_http_trace_exporter_tick(ngx_event_t *ev)
 }
 
 
-/* sends what is due, as far as there are senders to do so */
+/* one queue at a time that has lost its owner, until it is empty */
+
+static void
+ngx_http_trace_exporter_orphans(ngx_event_t *ev)
+{
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = ev->data;
+
+    ngx_add_timer(ev, NGX_HTTP_TRACE_ADOPT_INTERVAL);
+
+    if (exporter->adopted) {
+        return;
+    }
+
+    exporter->adopted = ngx_http_trace_ring_adopt(exporter->conf,
+                                                  exporter->log);
+
+    if (exporter->adopted == NULL) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, exporter->log, 0,
+                  "%uL %V spans of another worker are adopted",
+                  exporter->adopted->counters->queued,
+                  &ngx_http_trace_pipeline_names[exporter->pipeline]);
+
+    ngx_http_trace_exporter_run(&exporter->run);
+}
+
+
+static void
+ngx_http_trace_exporter_ready(ngx_event_t *ev)
+{
+    ngx_http_trace_batch_t  *batch;
+
+    batch = ev->data;
+
+    ngx_queue_remove(&batch->link);
+    ngx_queue_insert_tail(&batch->exporter->ready, &batch->link);
+
+    ngx_http_trace_exporter_run(&batch->exporter->run);
+}
+
+
+/* gives free senders what there is to send */
 
 static void
 ngx_http_trace_exporter_run(ngx_event_t *ev)
 {
-    ngx_int_t                        i;
-    ngx_http_trace_sender_t         *sender;
-    ngx_http_trace_exporter_t       *exporter;
-    ngx_http_trace_exporter_conf_t  *ecf;
+    ngx_int_t                   i, busy;
+    ngx_http_trace_sender_t    *sender;
+    ngx_http_trace_exporter_t  *exporter;
 
     exporter = ev->data;
-    ecf = exporter->conf;
+    busy = 0;
 
-    for (i = 0; i < ecf->connections; i++) {
+    for (i = 0; i < exporter->conf->connections; i++) {
+        busy += (exporter->senders[i].batch != NULL);
+    }
+
+    for (i = 0; i < exporter->conf->connections; i++) {
         sender = &exporter->senders[i];
 
-        /* a sender that fails at once is free again at once */
+        /* a sender that fails at once is free again at once, and has paused */
 
-        while (exporter->due && !sender->busy) {
+        while (sender->batch == NULL) {
 
-            if (exporter->exiting
-                && (ngx_msec_int_t) (exporter->deadline - ngx_current_msec)
-                   <= 0)
+            if (exporter->pause.timer_set
+                || (exporter->failures && busy)
+                || ngx_http_trace_exporter_over(exporter))
             {
                 return;
             }
 
-            if (otlp_queue_take(&exporter->queue, &sender->batch,
-                                ecf->batch_size, exporter->spans_max)
-                != 0)
-            {
-                exporter->due = 0;
+            sender->batch = ngx_http_trace_exporter_next(exporter);
+
+            if (sender->batch == NULL) {
                 return;
             }
 
-            exporter->due -= ngx_min(exporter->due, sender->batch.records);
-
-            sender->busy = 1;
             ngx_http_trace_exporter_send(sender);
         }
+
+        busy++;
     }
+}
+
+
+static ngx_uint_t
+ngx_http_trace_exporter_over(ngx_http_trace_exporter_t *exporter)
+{
+    return exporter->exiting
+           && (ngx_msec_int_t) (exporter->deadline - ngx_current_msec) <= 0;
+}
+
+
+/* what has waited longest first: retries, then orphans, then our own */
+
+static ngx_http_trace_batch_t *
+ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
+{
+    ngx_queue_t             *q;
+    ngx_http_trace_batch_t  *batch;
+
+    if (!ngx_queue_empty(&exporter->ready)) {
+        q = ngx_queue_head(&exporter->ready);
+        ngx_queue_remove(q);
+
+        return ngx_queue_data(q, ngx_http_trace_batch_t, link);
+    }
+
+    if (exporter->adopted) {
+        batch = ngx_http_trace_exporter_take(exporter, exporter->adopted);
+
+        if (batch) {
+            return batch;
+        }
+
+        if (exporter->adopted->counters->queued == 0) {
+            ngx_http_trace_ring_leave(exporter->conf->store,
+                                      exporter->adopted);
+            exporter->adopted = NULL;
+        }
+    }
+
+    if (exporter->due == 0) {
+        return NULL;
+    }
+
+    batch = ngx_http_trace_exporter_take(exporter, exporter->ring);
+
+    if (batch) {
+        exporter->due -= ngx_min(exporter->due, batch->spans.records);
+    }
+
+    return batch;
+}
+
+
+static ngx_http_trace_batch_t *
+ngx_http_trace_exporter_take(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_ring_t *ring)
+{
+    otlp_queue_batch_t       spans;
+    ngx_http_trace_batch_t  *batch;
+
+    if (exporter->batches >= NGX_HTTP_TRACE_WAITING_MAX) {
+        return NULL;
+    }
+
+    batch = ngx_calloc(sizeof(ngx_http_trace_batch_t), exporter->log);
+    if (batch == NULL) {
+        return NULL;
+    }
+
+    if (otlp_queue_take(&ring->queue, &spans, exporter->conf->batch_size,
+                        exporter->spans_max)
+        != 0)
+    {
+        ngx_free(batch);
+        return NULL;
+    }
+
+    batch->exporter = exporter;
+    batch->ring = ring;
+    batch->spans = spans;
+    batch->timer.handler = ngx_http_trace_exporter_ready;
+    batch->timer.data = batch;
+    batch->timer.log = exporter->log;
+
+    exporter->batches++;
+
+    return batch;
 }
 
 
 static void
 ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender)
 {
+    size_t                           len;
     u_char                          *p;
+    ngx_uint_t                       n;
+    otlp_queue_batch_t              *spans;
     traceparent_view_t               resource, scope;
+    ngx_http_trace_counters_t       *counters;
+    ngx_http_trace_exporter_t       *exporter;
     ngx_http_trace_exporter_conf_t  *ecf;
 
-    ecf = sender->exporter->conf;
+    exporter = sender->exporter;
+    ecf = exporter->conf;
+    spans = &sender->batch->spans;
 
     resource.data = ecf->resource.data;
     resource.len = ecf->resource.len;
@@ -459,96 +696,180 @@ ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender)
 
     sender->iov[2].iov_base = sender->envelope;
     sender->iov[2].iov_len = otlp_request_frame(sender->envelope, &resource,
-                                                &scope, sender->batch.bytes);
+                                                &scope, spans->bytes);
+
+    otlp_queue_iov(&sender->batch->ring->queue, spans,
+                   sender->iov + NGX_HTTP_TRACE_HEAD_IOVS);
+
+    n = NGX_HTTP_TRACE_HEAD_IOVS + spans->records;
 
     p = sender->header;
 
-    if (sender->batch.routing.len) {
+    if (spans->routing.len) {
         p = ngx_cpymem(p, ecf->routing_header.data, ecf->routing_header.len);
         *p++ = ':';
         *p++ = ' ';
-        p = ngx_cpymem(p, sender->batch.routing.data,
-                       sender->batch.routing.len);
+        p = ngx_cpymem(p, spans->routing.data, spans->routing.len);
         *p++ = CR;
         *p++ = LF;
     }
 
-    p = ngx_sprintf(p, "Content-Length: %uz" CRLF CRLF,
-                    sender->iov[2].iov_len + sender->batch.bytes);
+    len = sender->iov[2].iov_len + spans->bytes;
+
+    if (ecf->gzip
+        && ngx_http_trace_gzip(&sender->gzip, sender->iov + 2, n - 2,
+                               &sender->iov[2], exporter->log)
+           == NGX_OK)
+    {
+        n = NGX_HTTP_TRACE_HEAD_IOVS;
+        len = sender->iov[2].iov_len;
+        p = ngx_sprintf(p, "Content-Encoding: gzip" CRLF);
+    }
+
+    p = ngx_sprintf(p, "Content-Length: %uz" CRLF CRLF, len);
 
     sender->iov[1].iov_base = sender->header;
     sender->iov[1].iov_len = p - sender->header;
 
-    otlp_queue_iov(&sender->exporter->queue, &sender->batch,
-                   sender->iov + NGX_HTTP_TRACE_HEAD_IOVS);
-
     sender->client.timeout = ecf->timeout;
 
-    if (sender->exporter->exiting) {
+    if (exporter->exiting) {
         sender->client.timeout = ngx_min(ecf->timeout,
-                                         sender->exporter->deadline
+                                         exporter->deadline
                                          - ngx_current_msec);
     }
 
-    ngx_http_trace_http_post(&sender->client, sender->iov,
-                             NGX_HTTP_TRACE_HEAD_IOVS
-                             + sender->batch.records);
+    counters = exporter->ring->counters;
+
+    counters->requests++;
+    counters->bytes += len;
+
+    if (sender->batch->tries++ == 0) {
+        sender->batch->first = ngx_current_msec;
+
+    } else {
+        counters->retries++;
+    }
+
+    ngx_http_trace_http_post(&sender->client, sender->iov, n);
 }
 
 
 static void
 ngx_http_trace_exporter_done(ngx_http_trace_http_client_t *client,
-    ngx_uint_t status, ngx_str_t *body, const char *error)
+    ngx_http_trace_http_end_e end, const char *error)
 {
     ngx_http_trace_sender_t    *sender;
     ngx_http_trace_exporter_t  *exporter;
 
+    /* in the order of ngx_http_trace_http_end_e */
+
+    static ngx_http_trace_failure_e  failures[] = {
+        NGX_HTTP_TRACE_FAILURES,
+        NGX_HTTP_TRACE_FAILED_CONNECT,
+        NGX_HTTP_TRACE_FAILED_CLOSED,
+        NGX_HTTP_TRACE_FAILED_TIMEOUT,
+        NGX_HTTP_TRACE_FAILED_INVALID
+    };
+
     sender = client->data;
     exporter = sender->exporter;
 
-    if (client->stale) {
+    if (client->stale && !ngx_http_trace_exporter_over(exporter)) {
         ngx_http_trace_exporter_send(sender);
         return;
     }
 
-    if (status && otlp_response_verdict(status) == OTLP_EXPORTED) {
-        ngx_http_trace_exporter_succeeded(sender, body);
+    if (end == NGX_HTTP_TRACE_HTTP_OK) {
+        ngx_http_trace_exporter_answered(sender);
 
     } else {
-        ngx_http_trace_exporter_failed(sender, status, error);
+        ngx_http_trace_exporter_failing(sender, failures[end], error);
+        ngx_http_trace_exporter_retry(sender);
     }
 
-    otlp_queue_release(&exporter->queue, &sender->batch);
-    sender->busy = 0;
+    sender->batch = NULL;
+    ngx_http_trace_gzip_free(&sender->gzip);
 
-    if (exporter->due) {
-        ngx_post_event(&exporter->run, &ngx_posted_events);
-    }
+    ngx_post_event(&exporter->run, &ngx_posted_events);
 }
 
 
 static void
-ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender,
-    ngx_str_t *body)
+ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender)
 {
-    uint64_t                    rejected;
-    otlp_response_t             response;
+    ngx_uint_t                  status;
+    ngx_http_trace_drop_e       reason;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = sender->exporter;
+    status = sender->client.status.code;
+
+    switch (otlp_response_verdict(status)) {
+
+    case OTLP_EXPORTED:
+        ngx_http_trace_exporter_succeeded(sender);
+        break;
+
+    case OTLP_RETRY:
+        ngx_http_trace_exporter_failing(sender,
+                                        NGX_HTTP_TRACE_FAILED_RETRYABLE,
+                                        NULL);
+        ngx_http_trace_exporter_retry(sender);
+        return;
+
+    default: /* OTLP_REJECTED */
+        ngx_http_trace_exporter_failing(sender,
+                                        NGX_HTTP_TRACE_FAILED_REJECTED, NULL);
+
+        /* the receiver is there: the next batch may be better */
+
+        exporter->failures = 0;
+
+        reason = (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE)
+                 ? NGX_HTTP_TRACE_TOO_LARGE : NGX_HTTP_TRACE_REJECTED;
+
+        ngx_http_trace_exporter_dropped(exporter, sender->batch->ring, reason,
+                                        sender->batch->spans.records);
+    }
+
+    ngx_http_trace_exporter_release(exporter, sender->batch);
+}
+
+
+static void
+ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender)
+{
+    uint64_t                    rejected;
+    otlp_response_t             response;
+    ngx_http_trace_batch_t     *batch;
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = sender->exporter;
+    batch = sender->batch;
     rejected = 0;
 
     if (exporter->failing) {
         exporter->failing = 0;
 
         ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                      "%V spans are exported to %V again",
+                      "%V spans are exported to %V again, after %ui failed "
+                      "requests, with %uL in the queue",
                       &ngx_http_trace_pipeline_names[exporter->pipeline],
-                      &exporter->conf->url.url);
+                      &exporter->conf->url.url, exporter->failed,
+                      exporter->ring->counters->queued);
     }
 
-    if (otlp_response_decode(&response, body->data, body->len) == 0) {
-        rejected = ngx_min(response.rejected_spans, sender->batch.records);
+    exporter->failures = 0;
+    exporter->failed = 0;
+
+    ngx_http_trace_store_up(exporter->conf->store, 1);
+
+    if (otlp_response_decode(&response, sender->client.body.data,
+                             sender->client.body.len)
+        == 0)
+    {
+        rejected = ngx_min(response.rejected_spans, batch->spans.records);
 
         if (response.message_len
             && ngx_http_trace_exporter_may_log(&exporter->message_logged,
@@ -564,48 +885,128 @@ ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender,
         }
     }
 
-    exporter->counters->exported += sender->batch.records - rejected;
+    batch->ring->counters->exported += batch->spans.records - rejected;
 
     if (rejected) {
-        ngx_http_trace_exporter_drop(exporter->pipeline,
-                                     NGX_HTTP_TRACE_REJECTED, rejected);
+        ngx_http_trace_exporter_dropped(exporter, batch->ring,
+                                        NGX_HTTP_TRACE_REJECTED, rejected);
+    }
+}
+
+
+/* the batch waits for its next try, or has been tried for too long */
+
+static void
+ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender)
+{
+    ngx_msec_t                  wait, age;
+    ngx_http_trace_batch_t     *batch;
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = sender->exporter;
+    batch = sender->batch;
+
+    wait = ngx_http_trace_exporter_backoff(batch->tries);
+
+    if (sender->client.header_done && sender->client.retry_after > 0) {
+        wait = (ngx_msec_t) ngx_min(sender->client.retry_after,
+                                    NGX_HTTP_TRACE_RETRY_AFTER_MAX) * 1000;
+    }
+
+    age = ngx_current_msec - batch->first;
+
+    if (!exporter->exiting && age + wait > exporter->conf->retry_time) {
+        ngx_http_trace_exporter_dropped(exporter, batch->ring,
+                                        NGX_HTTP_TRACE_RETRY_EXPIRED,
+                                        batch->spans.records);
+        ngx_http_trace_exporter_release(exporter, batch);
+        return;
+    }
+
+    if (exporter->exiting) {
+
+        /* the deadline comes first, and then what is left stays where it is */
+
+        ngx_queue_insert_tail(&exporter->ready, &batch->link);
+        return;
+    }
+
+    batch->timer.cancelable = 1;
+    ngx_add_timer(&batch->timer, wait);
+    ngx_queue_insert_tail(&exporter->waiting, &batch->link);
+}
+
+
+static void
+ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
+    ngx_http_trace_failure_e failure, const char *error)
+{
+    ngx_msec_t                  wait;
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = sender->exporter;
+
+    exporter->ring->counters->failed[failure]++;
+    exporter->failed++;
+
+    ngx_http_trace_store_up(exporter->conf->store, 0);
+
+    /* a receiver that is away, or overwhelmed, is left in peace for a while */
+
+    wait = ngx_http_trace_exporter_backoff(++exporter->failures);
+
+    if (exporter->exiting) {
+        wait = ngx_min(wait, NGX_HTTP_TRACE_BACKOFF_MIN);
+    }
+
+    if (failure != NGX_HTTP_TRACE_FAILED_REJECTED
+        && !exporter->pause.timer_set)
+    {
+        ngx_add_timer(&exporter->pause, wait);
+    }
+
+    if (exporter->failing) {
+        return;
+    }
+
+    exporter->failing = 1;
+
+    if (error) {
+        ngx_log_error(NGX_LOG_ERR, exporter->log, sender->client.err,
+                      "export of %V spans to %V failed: %s",
+                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      &exporter->conf->url.url, error);
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
+                      "export of %V spans to %V failed: status %ui",
+                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      &exporter->conf->url.url, sender->client.status.code);
     }
 }
 
 
 static void
-ngx_http_trace_exporter_failed(ngx_http_trace_sender_t *sender,
-    ngx_uint_t status, const char *error)
+ngx_http_trace_exporter_release(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch)
 {
-    ngx_uint_t                  rejected;
-    ngx_http_trace_exporter_t  *exporter;
+    otlp_queue_release(&batch->ring->queue, &batch->spans);
+    ngx_http_trace_ring_update(batch->ring);
 
-    exporter = sender->exporter;
+    ngx_free(batch);
+    exporter->batches--;
+}
 
-    rejected = status && otlp_response_verdict(status) == OTLP_REJECTED;
 
-    if (!exporter->failing) {
-        exporter->failing = 1;
+static ngx_msec_t
+ngx_http_trace_exporter_backoff(ngx_uint_t tries)
+{
+    ngx_msec_t  max;
 
-        if (status) {
-            ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
-                          "receiver %V answers %V spans with status %ui",
-                          &exporter->conf->url.url,
-                          &ngx_http_trace_pipeline_names[exporter->pipeline],
-                          status);
+    max = NGX_HTTP_TRACE_BACKOFF_MIN << ngx_min(tries - 1, 16);
+    max = ngx_min(max, NGX_HTTP_TRACE_BACKOFF_MAX);
 
-        } else {
-            ngx_log_error(NGX_LOG_ERR, exporter->log, sender->client.err,
-                          "export of %V spans to %V failed: %s",
-                          &ngx_http_trace_pipeline_names[exporter->pipeline],
-                          &exporter->conf->url.url, error);
-        }
-    }
-
-    ngx_http_trace_exporter_drop(exporter->pipeline,
-                                 rejected ? NGX_HTTP_TRACE_REJECTED
-                                          : NGX_HTTP_TRACE_FAILED,
-                                 sender->batch.records);
+    return 1 + ngx_random() % max;
 }
 
 

@@ -15,6 +15,7 @@
 
 #include <traceparent/otlp/queue.h>
 #include <traceparent/otlp/request.h>
+#include <traceparent/otlp/span.h>
 
 
 #define NGX_HTTP_TRACE_INTERNAL       0
@@ -30,42 +31,97 @@
 typedef enum {
     NGX_HTTP_TRACE_QUEUE_FULL = 0,
     NGX_HTTP_TRACE_NO_ROUTING,
-    NGX_HTTP_TRACE_REJECTED,
-    NGX_HTTP_TRACE_FAILED,
+    NGX_HTTP_TRACE_REJECTED,           /* by the receiver, for good */
+    NGX_HTTP_TRACE_RETRY_EXPIRED,
+    NGX_HTTP_TRACE_TOO_LARGE,          /* the receiver answered 413 */
+    NGX_HTTP_TRACE_ENCODE,             /* longer than any span may be */
+    NGX_HTTP_TRACE_DAMAGED,            /* in a queue that was */
     NGX_HTTP_TRACE_DROPS
 } ngx_http_trace_drop_e;
 
 
+/* why a request failed */
+
+typedef enum {
+    NGX_HTTP_TRACE_FAILED_CONNECT = 0,
+    NGX_HTTP_TRACE_FAILED_CLOSED,      /* or reset, before an answer */
+    NGX_HTTP_TRACE_FAILED_TIMEOUT,
+    NGX_HTTP_TRACE_FAILED_INVALID,     /* the answer is no HTTP */
+    NGX_HTTP_TRACE_FAILED_RETRYABLE,   /* 429, 502, 503, 504 */
+    NGX_HTTP_TRACE_FAILED_REJECTED,    /* any other status but 2xx */
+    NGX_HTTP_TRACE_FAILURES
+} ngx_http_trace_failure_e;
+
+
+/*
+ * What is counted, in shared memory, for each queue; only its owner writes.
+ * recorded = exported + all of dropped + queued.
+ */
+
 typedef struct {
-    ngx_str_t                    file;        /* of the configuration */
+    uint64_t                     recorded;
+    uint64_t                     exported;
+    uint64_t                     dropped[NGX_HTTP_TRACE_DROPS];
+    uint64_t                     requests;    /* sent, retries included */
+    uint64_t                     failed[NGX_HTTP_TRACE_FAILURES];
+    uint64_t                     retries;
+    uint64_t                     bytes;       /* of bodies, as they were sent */
+
+    uint64_t                     queued;      /* spans in the queue */
+    uint64_t                     queue_used;  /* bytes */
+    uint64_t                     oldest;      /* ms since 1970; 0: none */
+} ngx_http_trace_counters_t;
+
+
+/* the queues of one exporter, see ngx_http_trace_queue.c */
+
+typedef struct ngx_http_trace_store_s  ngx_http_trace_store_t;
+
+
+/* a queue that this process owns */
+
+typedef struct {
+    otlp_queue_t                 queue;
+    ngx_http_trace_counters_t   *counters;
+    u_char                      *memory;
+    ngx_uint_t                   n;           /* in the store */
+} ngx_http_trace_ring_t;
+
+
+typedef struct {
     ngx_uint_t                   line;        /* 0: not configured */
 
     ngx_url_t                    url;         /* host, port, addresses, path */
     ngx_array_t                  headers;     /* of ngx_keyval_t */
     ngx_str_t                    routing_header;
     size_t                       queue;       /* bytes, for each worker */
+    ngx_str_t                    queue_file;  /* empty: memory alone */
     ngx_int_t                    batch_size;  /* spans */
     ngx_msec_t                   interval;
     ngx_int_t                    connections;
     ngx_msec_t                   timeout;
+    ngx_msec_t                   retry_time;
+    ngx_uint_t                   gzip;
 
     /* made of the above, when the configuration is complete */
     ngx_str_t                    request_head;
     ngx_str_t                    resource;    /* packed */
     ngx_str_t                    scope;       /* packed */
 
-    u_char                      *memory;      /* of all workers' queues */
+    ngx_http_trace_store_t      *store;
     ngx_uint_t                   workers;
 } ngx_http_trace_exporter_conf_t;
 
 
-/* what is counted in each worker's part of the shared memory */
+/* of one pipeline, summed over the queues */
 
 typedef struct {
-    uint64_t                     recorded;
-    uint64_t                     exported;
-    uint64_t                     dropped[NGX_HTTP_TRACE_DROPS];
-} ngx_http_trace_counters_t;
+    ngx_http_trace_counters_t    counters;
+    uint64_t                     queue_size;  /* bytes, of all workers */
+    ngx_uint_t                   up;          /* the last request succeeded */
+    uint64_t                     since;       /* ms since 1970; 0: no request
+                                                 has ended yet */
+} ngx_http_trace_summary_t;
 
 
 /* ngx_http_trace_conf_exporter.c */
@@ -79,11 +135,20 @@ ngx_int_t ngx_http_trace_exporter_init_conf(ngx_conf_t *cf,
 
 /* ngx_http_trace_queue.c */
 
-ngx_int_t ngx_http_trace_queue_map(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf);
-ngx_int_t ngx_http_trace_queue_open(ngx_http_trace_exporter_conf_t *ecf,
-    otlp_queue_t *queue, ngx_http_trace_counters_t **counters,
-    ngx_log_t *log);
+ngx_int_t ngx_http_trace_store_open(ngx_cycle_t *cycle,
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
+void ngx_http_trace_store_close(ngx_uint_t pipeline);
+void ngx_http_trace_store_up(ngx_http_trace_store_t *store, ngx_uint_t up);
+void ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_http_trace_summary_t *summary);
+ngx_http_trace_ring_t *ngx_http_trace_ring_claim(
+    ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
+ngx_http_trace_ring_t *ngx_http_trace_ring_adopt(
+    ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
+void ngx_http_trace_ring_leave(ngx_http_trace_store_t *store,
+    ngx_http_trace_ring_t *ring);
+void ngx_http_trace_ring_update(ngx_http_trace_ring_t *ring);
+uint64_t ngx_http_trace_msec(void);
 
 
 /* ngx_http_trace_exporter.c */
@@ -95,12 +160,13 @@ u_char *ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
     size_t min, size_t *room);
 void ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len);
-void ngx_http_trace_exporter_recorded(ngx_uint_t pipeline);
 void ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
     ngx_http_trace_drop_e reason, ngx_uint_t n);
 
 
 extern ngx_str_t  ngx_http_trace_pipeline_names[];
+extern ngx_str_t  ngx_http_trace_drop_names[];
+extern ngx_str_t  ngx_http_trace_failure_names[];
 
 
 #endif /* _NGX_HTTP_TRACE_EXPORTER_H_INCLUDED_ */

@@ -23,6 +23,7 @@ static ngx_int_t ngx_http_trace_http_headers(
     ngx_http_trace_http_client_t *client);
 static ngx_int_t ngx_http_trace_http_header(
     ngx_http_trace_http_client_t *client);
+static time_t ngx_http_trace_http_retry_after(ngx_str_t *value);
 static ngx_int_t ngx_http_trace_http_body(
     ngx_http_trace_http_client_t *client);
 static ngx_int_t ngx_http_trace_http_chunks(
@@ -30,9 +31,9 @@ static ngx_int_t ngx_http_trace_http_chunks(
 static void ngx_http_trace_http_eof(ngx_http_trace_http_client_t *client,
     ngx_err_t err);
 static void ngx_http_trace_http_error(ngx_http_trace_http_client_t *client,
-    const char *error, ngx_err_t err);
+    ngx_http_trace_http_end_e end, const char *error, ngx_err_t err);
 static void ngx_http_trace_http_done(ngx_http_trace_http_client_t *client,
-    ngx_uint_t status, const char *error);
+    ngx_http_trace_http_end_e end, const char *error);
 static void ngx_http_trace_http_keep(ngx_http_trace_http_client_t *client);
 static void ngx_http_trace_http_close(ngx_http_trace_http_client_t *client);
 
@@ -80,8 +81,10 @@ ngx_http_trace_http_post(ngx_http_trace_http_client_t *client,
 
     client->err = 0;
     client->stale = 0;
+    client->sent = 0;
     client->reused = 0;
     client->header_done = 0;
+    client->retry_after = NGX_ERROR;
     client->process = ngx_http_trace_http_status;
 
     client->in.pos = client->in.start;
@@ -100,6 +103,7 @@ ngx_http_trace_http_post(ngx_http_trace_http_client_t *client,
         return;
     }
 
+    client->sent = 1;
     client->reused = 1;
 
     c->idle = 0;
@@ -145,8 +149,8 @@ ngx_http_trace_http_connect(ngx_http_trace_http_client_t *client)
     rc = ngx_event_connect_peer(pc);
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
-        ngx_http_trace_http_error(client, "connect() failed",
-                                  ngx_socket_errno);
+        ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_CONNECT,
+                                  "connect() failed", ngx_socket_errno);
         return;
     }
 
@@ -200,6 +204,8 @@ ngx_http_trace_http_write(ngx_event_t *wev)
             return;
         }
 
+        client->sent = 1;
+
         while (client->iovs && (size_t) n >= client->iov->iov_len) {
             n -= client->iov->iov_len;
             client->iov++;
@@ -215,7 +221,8 @@ ngx_http_trace_http_write(ngx_event_t *wev)
     if (ngx_handle_write_event(wev, 0) != NGX_OK
         || ngx_handle_read_event(c->read, 0) != NGX_OK)
     {
-        ngx_http_trace_http_error(client, "event failed", 0);
+        ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_CLOSED,
+                                  "event failed", 0);
     }
 }
 
@@ -232,14 +239,16 @@ ngx_http_trace_http_read(ngx_event_t *rev)
     client = c->data;
 
     if (c->close) {
-        ngx_http_trace_http_error(client, "worker has no more time", 0);
+        ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_TIMEOUT,
+                                  "worker has no more time", 0);
         return;
     }
 
     for ( ;; ) {
 
         if (client->in.last == client->in.end) {
-            ngx_http_trace_http_error(client, "response is too long", 0);
+            ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_INVALID,
+                                      "response is too long", 0);
             return;
         }
 
@@ -248,7 +257,8 @@ ngx_http_trace_http_read(ngx_event_t *rev)
         if (n == NGX_AGAIN) {
 
             if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-                ngx_http_trace_http_error(client, "event failed", 0);
+                ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_CLOSED,
+                                  "event failed", 0);
             }
 
             return;
@@ -264,12 +274,13 @@ ngx_http_trace_http_read(ngx_event_t *rev)
         rc = client->process(client);
 
         if (rc == NGX_ERROR) {
-            ngx_http_trace_http_error(client, "response is invalid", 0);
+            ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_INVALID,
+                                      "response is invalid", 0);
             return;
         }
 
         if (rc == NGX_OK) {
-            ngx_http_trace_http_done(client, client->status.code, NULL);
+            ngx_http_trace_http_done(client, NGX_HTTP_TRACE_HTTP_OK, NULL);
             return;
         }
     }
@@ -315,7 +326,8 @@ ngx_http_trace_http_idle_write(ngx_event_t *wev)
 static void
 ngx_http_trace_http_timeout(ngx_event_t *ev)
 {
-    ngx_http_trace_http_error(ev->data, "timed out", NGX_ETIMEDOUT);
+    ngx_http_trace_http_error(ev->data, NGX_HTTP_TRACE_HTTP_TIMEOUT,
+                              "timed out", NGX_ETIMEDOUT);
 }
 
 
@@ -447,9 +459,38 @@ ngx_http_trace_http_header(ngx_http_trace_http_client_t *client)
                                    (u_char *) "close", 5 - 1))
     {
         client->keepalive = 0;
+
+    } else if (name.len == 11
+               && ngx_strncasecmp(name.data, (u_char *) "Retry-After", 11)
+                  == 0)
+    {
+        client->retry_after = ngx_http_trace_http_retry_after(&value);
     }
 
     return NGX_OK;
+}
+
+
+/* seconds, or a date: RFC 9110, 10.2.3 */
+
+static time_t
+ngx_http_trace_http_retry_after(ngx_str_t *value)
+{
+    time_t  t;
+
+    t = ngx_atotm(value->data, value->len);
+
+    if (t != NGX_ERROR) {
+        return t;
+    }
+
+    t = ngx_parse_http_time(value->data, value->len);
+
+    if (t == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    return ngx_max(t - ngx_time(), 0);
 }
 
 
@@ -525,13 +566,20 @@ ngx_http_trace_http_eof(ngx_http_trace_http_client_t *client, ngx_err_t err)
     if (client->header_done && client->content_length == -1
         && !client->chunked && err == 0)
     {
-        ngx_http_trace_http_done(client, client->status.code, NULL);
+        ngx_http_trace_http_done(client, NGX_HTTP_TRACE_HTTP_OK, NULL);
         return;
     }
 
     client->stale = client->reused && client->in.last == client->in.start;
 
-    ngx_http_trace_http_error(client, "connection was closed", err);
+    if (client->sent) {
+        ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_CLOSED,
+                                  "connection was closed", err);
+        return;
+    }
+
+    ngx_http_trace_http_error(client, NGX_HTTP_TRACE_HTTP_CONNECT,
+                              "connect() failed", err);
 }
 
 
@@ -539,14 +587,14 @@ ngx_http_trace_http_eof(ngx_http_trace_http_client_t *client, ngx_err_t err)
 
 static void
 ngx_http_trace_http_error(ngx_http_trace_http_client_t *client,
-    const char *error, ngx_err_t err)
+    ngx_http_trace_http_end_e end, const char *error, ngx_err_t err)
 {
     client->err = err;
     client->keepalive = 0;
 
     if (client->header_done) {
         client->body.len = 0;
-        ngx_http_trace_http_done(client, client->status.code, NULL);
+        ngx_http_trace_http_done(client, NGX_HTTP_TRACE_HTTP_OK, NULL);
         return;
     }
 
@@ -554,13 +602,13 @@ ngx_http_trace_http_error(ngx_http_trace_http_client_t *client,
         client->address = (client->address + 1) % client->url->naddrs;
     }
 
-    ngx_http_trace_http_done(client, 0, error);
+    ngx_http_trace_http_done(client, end, error);
 }
 
 
 static void
 ngx_http_trace_http_done(ngx_http_trace_http_client_t *client,
-    ngx_uint_t status, const char *error)
+    ngx_http_trace_http_end_e end, const char *error)
 {
     if (client->timer.timer_set) {
         ngx_del_timer(&client->timer);
@@ -578,7 +626,7 @@ ngx_http_trace_http_done(ngx_http_trace_http_client_t *client,
         ngx_http_trace_http_close(client);
     }
 
-    client->done(client, status, &client->body, error);
+    client->done(client, end, error);
 }
 
 

@@ -21,14 +21,25 @@
 
 typedef struct ngx_http_trace_http_client_s  ngx_http_trace_http_client_t;
 
+/* how a request ended */
+
+typedef enum {
+    NGX_HTTP_TRACE_HTTP_OK = 0,            /* with a response */
+    NGX_HTTP_TRACE_HTTP_CONNECT,           /* no connection */
+    NGX_HTTP_TRACE_HTTP_CLOSED,            /* or reset, before a response */
+    NGX_HTTP_TRACE_HTTP_TIMEOUT,
+    NGX_HTTP_TRACE_HTTP_INVALID            /* what came is no response */
+} ngx_http_trace_http_end_e;
+
+
 /*
- * Called once for each request.  |status| is that of the response, with its
- * body in |body| until the return; a body that did not come whole is empty.
- * Or |status| is 0, there was no response, and |error| says why, for a log,
+ * Called once for each request.  With NGX_HTTP_TRACE_HTTP_OK there are
+ * client->status.code, client->body (empty if it did not come whole) and
+ * client->retry_after until the return; else |error| says more, for a log,
  * with client->err as its errno or 0.  May post again at once.
  */
 typedef void (*ngx_http_trace_http_done_pt)(
-    ngx_http_trace_http_client_t *client, ngx_uint_t status, ngx_str_t *body,
+    ngx_http_trace_http_client_t *client, ngx_http_trace_http_end_e end,
     const char *error);
 
 
@@ -41,12 +52,16 @@ struct ngx_http_trace_http_client_s {
     void                         *data;
 
     /* may be read by the caller, in |done| */
+    ngx_http_status_t             status;
+    ngx_str_t                     body;
+    time_t                        retry_after;      /* s; NGX_ERROR: none */
     ngx_err_t                     err;
     unsigned                      stale:1;    /* the connection was an old one
                                                  and closed without a byte:
                                                  try again at once */
 
     /* the client's own */
+    unsigned                      sent:1;     /* something, so connected */
     unsigned                      reused:1;
     unsigned                      keepalive:1;
     unsigned                      chunked:1;
@@ -61,10 +76,8 @@ struct ngx_http_trace_http_client_s {
                                        ngx_http_trace_http_client_t *client);
     ngx_buf_t                     in;
     ngx_http_request_t           *parser;     /* state of nginx's parsers */
-    ngx_http_status_t             status;
     ngx_http_chunked_t            chunk;
     off_t                         content_length;       /* -1: not told */
-    ngx_str_t                     body;
 };
 
 

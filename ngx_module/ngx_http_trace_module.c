@@ -1044,6 +1044,7 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
     }
 
+
     return tlcf;
 }
 
@@ -1084,6 +1085,9 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->routing == NULL) {
         conf->routing = prev->routing;
     }
+
+    /* an "if" has the handler of its location */
+
 
     c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     other = &conf->pipelines[NGX_HTTP_TRACE_USER];
@@ -1354,6 +1358,20 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         }
     }
 
+    if (tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.len
+        && tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.len
+           == tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file.len
+        && ngx_strcmp(tmcf->exporters[NGX_HTTP_TRACE_INTERNAL].queue_file.data,
+                      tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file.data)
+           == 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "both exporters have their \"queue\" in \"%V\", write "
+                      "another file for one of them",
+                      &tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file);
+        return NGX_ERROR;
+    }
+
     ngx_http_trace_realip(cf, tmcf);
 
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
@@ -1445,8 +1463,13 @@ ngx_http_trace_init_module(ngx_cycle_t *cycle)
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        if (tmcf->exporters[i].line && tmcf->enabled[i]
-            && ngx_http_trace_queue_map(cycle, &tmcf->exporters[i]) != NGX_OK)
+        if (tmcf->exporters[i].line == 0 || !tmcf->enabled[i]) {
+            ngx_http_trace_store_close(i);
+            continue;
+        }
+
+        if (ngx_http_trace_store_open(cycle, &tmcf->exporters[i], i)
+            != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -1475,7 +1498,7 @@ ngx_http_trace_init_process(ngx_cycle_t *cycle)
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
-        if (tmcf->exporters[i].memory == NULL) {
+        if (tmcf->exporters[i].store == NULL) {
             continue;
         }
 

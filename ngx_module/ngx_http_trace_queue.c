@@ -1,98 +1,737 @@
 
 /*
- * The queues' memory: one shared mapping for each exporter, made by the
- * master, with one part for each worker.  So it outlives a worker, and the
- * one that takes the place of a dead one goes on with its spans.
+ * The store: one file for each exporter, which holds a queue for each worker,
+ * each with its counters.  Without "file=" it is a file in memory, which the
+ * master makes once and keeps through reloads.
+ *
+ * A process owns a queue as long as it holds a lock on it.  The kernel takes
+ * the lock from a process that dies, in whatever way: so a worker that starts
+ * finds the queue of a dead one free, and what nobody starts for is adopted.
+ *
+ *     page 0      magic, version, number of queues, state of the receiver
+ *     from 4096   an entry for each queue: where it is, its counters
+ *     from 1 MiB  the queues
  */
 
 
 #include "ngx_http_trace_exporter.h"
 
 
-/* in front of a worker's ring */
+#define NGX_HTTP_TRACE_STORE_MAGIC    "nginx trace queue\n"
+#define NGX_HTTP_TRACE_STORE_VERSION  1
+#define NGX_HTTP_TRACE_STORE_HEADER   (1024 * 1024)
+#define NGX_HTTP_TRACE_STORE_RINGS    1024
 
-#define NGX_HTTP_TRACE_COUNTERS_SIZE  ngx_align(                              \
-                               sizeof(ngx_http_trace_counters_t), 64)
+#define NGX_HTTP_TRACE_ADOPT_AFTER    2000    /* ms without an owner */
 
 
-static void ngx_http_trace_queue_unmap(void *data);
+typedef struct {
+    uint64_t                     offset;
+    uint64_t                     size;
+    uint64_t                     pid;         /* of the last owner, to read */
+    uint64_t                     unowned;     /* ms since 1970, when seen so */
+    ngx_http_trace_counters_t    counters;
+} ngx_http_trace_store_entry_t;
 
+
+typedef struct {
+    char                         magic[24];
+    uint64_t                     version;
+    uint64_t                     entry_size;
+    uint64_t                     rings;
+    uint64_t                     end;         /* of the last queue */
+    uint64_t                     up;
+    uint64_t                     since;
+    u_char                       unused[4096 - 9 * 8];
+    ngx_http_trace_store_entry_t entries[NGX_HTTP_TRACE_STORE_RINGS];
+} ngx_http_trace_store_header_t;
+
+
+struct ngx_http_trace_store_s {
+    ngx_fd_t                         fd;
+    ngx_str_t                        file;    /* with a NUL; empty: memory */
+    ngx_http_trace_store_header_t   *header;
+};
+
+
+static ngx_http_trace_store_t *ngx_http_trace_store_create(
+    ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
+static ngx_int_t ngx_http_trace_store_check(ngx_http_trace_store_t *store,
+    ngx_log_t *log);
+static ngx_int_t ngx_http_trace_store_replace(ngx_http_trace_store_t *store,
+    const char *why, ngx_log_t *log);
+static ngx_int_t ngx_http_trace_store_init(ngx_http_trace_store_t *store,
+    ngx_log_t *log);
+static void ngx_http_trace_store_free(ngx_http_trace_store_t *store);
+static ngx_int_t ngx_http_trace_store_reserve(ngx_http_trace_store_t *store,
+    size_t size, ngx_uint_t n, ngx_log_t *log);
+static ngx_int_t ngx_http_trace_store_append(ngx_http_trace_store_t *store,
+    size_t size, ngx_log_t *log);
+static ngx_int_t ngx_http_trace_store_lock(ngx_http_trace_store_t *store,
+    void *what, int cmd, int type);
+static ngx_http_trace_ring_t *ngx_http_trace_ring_open(
+    ngx_http_trace_store_t *store, ngx_uint_t n, ngx_log_t *log);
+static void ngx_http_trace_ring_settle(ngx_http_trace_ring_t *ring);
+
+
+/* what this process, as a master, keeps from one cycle to the next */
+
+static ngx_http_trace_store_t
+    *ngx_http_trace_stores[NGX_HTTP_TRACE_PIPELINES];
+
+
+/* for a new cycle: the store there is, or a new one, with enough free queues */
 
 ngx_int_t
-ngx_http_trace_queue_map(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf)
+ngx_http_trace_store_open(ngx_cycle_t *cycle,
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
 {
-    ngx_core_conf_t     *ccf;
-    ngx_pool_cleanup_t  *cln;
+    ngx_core_conf_t         *ccf;
+    ngx_http_trace_store_t  *store;
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
 
-    cln = ngx_pool_cleanup_add(cycle->pool, 0);
-    if (cln == NULL) {
-        return NGX_ERROR;
-    }
-
     ecf->workers = ngx_max(ccf->worker_processes, 1);
-    ecf->memory = mmap(NULL, ecf->workers * ecf->queue, PROT_READ|PROT_WRITE,
-                       MAP_SHARED|MAP_ANONYMOUS, -1, 0);
 
-    if (ecf->memory == MAP_FAILED) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
-                      "mmap() of %ui queues of %uz bytes for spans failed, "
-                      "write a smaller \"queue\"", ecf->workers, ecf->queue);
-        ecf->memory = NULL;
+    store = ngx_http_trace_stores[pipeline];
+
+    if (store == NULL
+        || store->file.len != ecf->queue_file.len
+        || ngx_strncmp(store->file.data, ecf->queue_file.data,
+                       store->file.len)
+           != 0)
+    {
+        store = ngx_http_trace_store_create(ecf, cycle->log);
+        if (store == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_http_trace_store_close(pipeline);
+        ngx_http_trace_stores[pipeline] = store;
+    }
+
+    ecf->store = store;
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    return ngx_http_trace_store_reserve(store, ecf->queue, ecf->workers,
+                                        cycle->log);
+}
+
+
+/* workers that have the store still have it */
+
+void
+ngx_http_trace_store_close(ngx_uint_t pipeline)
+{
+    if (ngx_http_trace_stores[pipeline]) {
+        ngx_http_trace_store_free(ngx_http_trace_stores[pipeline]);
+        ngx_http_trace_stores[pipeline] = NULL;
+    }
+}
+
+
+void
+ngx_http_trace_store_up(ngx_http_trace_store_t *store, ngx_uint_t up)
+{
+    if (store->header->since == 0 || store->header->up != up) {
+        store->header->up = up;
+        store->header->since = ngx_http_trace_msec();
+    }
+}
+
+
+void
+ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_http_trace_summary_t *summary)
+{
+    ngx_uint_t                      i, n;
+    ngx_http_trace_counters_t      *c, *sum;
+    ngx_http_trace_store_header_t  *header;
+
+    header = ecf->store->header;
+
+    ngx_memzero(summary, sizeof(ngx_http_trace_summary_t));
+
+    summary->queue_size = ecf->workers * ecf->queue;
+    summary->up = header->up;
+    summary->since = header->since;
+
+    sum = &summary->counters;
+
+    for (n = 0; n < header->rings; n++) {
+        c = &header->entries[n].counters;
+
+        sum->recorded += c->recorded;
+        sum->exported += c->exported;
+        sum->requests += c->requests;
+        sum->retries += c->retries;
+        sum->bytes += c->bytes;
+        sum->queued += c->queued;
+        sum->queue_used += c->queue_used;
+
+        for (i = 0; i < NGX_HTTP_TRACE_DROPS; i++) {
+            sum->dropped[i] += c->dropped[i];
+        }
+
+        for (i = 0; i < NGX_HTTP_TRACE_FAILURES; i++) {
+            sum->failed[i] += c->failed[i];
+        }
+
+        if (c->queued && (sum->oldest == 0 || c->oldest < sum->oldest)) {
+            sum->oldest = c->oldest;
+        }
+    }
+}
+
+
+static ngx_http_trace_store_t *
+ngx_http_trace_store_create(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_log_t *log)
+{
+    ngx_http_trace_store_t  *store;
+
+    store = ngx_calloc(sizeof(ngx_http_trace_store_t) + ecf->queue_file.len
+                       + 1, log);
+    if (store == NULL) {
+        return NULL;
+    }
+
+    store->file.len = ecf->queue_file.len;
+    store->file.data = (u_char *) store + sizeof(ngx_http_trace_store_t);
+    ngx_memcpy(store->file.data, ecf->queue_file.data, store->file.len);
+
+    if (store->file.len == 0) {
+        store->fd = memfd_create("nginx trace queue", MFD_CLOEXEC);
+
+    } else {
+        store->fd = open((char *) store->file.data,
+                         O_RDWR|O_CLOEXEC|(ngx_test_config ? 0 : O_CREAT),
+                         0600);
+
+        /* a test leaves no file behind */
+
+        if (store->fd == NGX_INVALID_FILE && ngx_test_config
+            && ngx_errno == NGX_ENOENT)
+        {
+            return store;
+        }
+    }
+
+    if (store->fd == NGX_INVALID_FILE) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "cannot open \"%V\" of \"queue\", write a path that "
+                      "nginx may create and write", &store->file);
+        ngx_free(store);
+        return NULL;
+    }
+
+    if (ngx_http_trace_store_check(store, log) != NGX_OK) {
+        ngx_http_trace_store_free(store);
+        return NULL;
+    }
+
+    return store;
+}
+
+
+/* what was there before, if anything, must be ours and whole */
+
+static ngx_int_t
+ngx_http_trace_store_check(ngx_http_trace_store_t *store, ngx_log_t *log)
+{
+    char                            magic[sizeof(NGX_HTTP_TRACE_STORE_MAGIC)];
+    ngx_uint_t                      i;
+    ngx_file_info_t                 fi;
+    ngx_http_trace_store_entry_t   *e;
+    ngx_http_trace_store_header_t  *header;
+
+    if (ngx_fd_info(store->fd, &fi) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      ngx_fd_info_n " \"%V\" failed", &store->file);
         return NGX_ERROR;
     }
 
-    cln->handler = ngx_http_trace_queue_unmap;
-    cln->data = ecf;
+    if (ngx_file_size(&fi) == 0 && (store->file.len == 0 || ngx_is_file(&fi)))
+    {
+        return ngx_test_config ? NGX_OK
+                               : ngx_http_trace_store_init(store, log);
+    }
+
+    if (!ngx_is_file(&fi)
+        || pread(store->fd, magic, sizeof(magic), 0) != sizeof(magic)
+        || ngx_memcmp(magic, NGX_HTTP_TRACE_STORE_MAGIC, sizeof(magic)) != 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, log, 0,
+                      "\"%V\" of \"queue\" is something else than a queue of "
+                      "spans, write another path", &store->file);
+        return NGX_ERROR;
+    }
+
+    if (ngx_file_size(&fi) < (off_t) sizeof(ngx_http_trace_store_header_t)) {
+        return ngx_http_trace_store_replace(store, "is cut off", log);
+    }
+
+    header = mmap(NULL, sizeof(ngx_http_trace_store_header_t),
+                  PROT_READ|PROT_WRITE, MAP_SHARED, store->fd, 0);
+    if (header == MAP_FAILED) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "mmap() \"%V\" failed",
+                      &store->file);
+        return NGX_ERROR;
+    }
+
+    store->header = header;
+
+    if (header->version != NGX_HTTP_TRACE_STORE_VERSION
+        || header->entry_size != sizeof(ngx_http_trace_store_entry_t))
+    {
+        return ngx_http_trace_store_replace(store, "is of another version",
+                                            log);
+    }
+
+    if (header->rings > NGX_HTTP_TRACE_STORE_RINGS) {
+        return ngx_http_trace_store_replace(store, "is damaged", log);
+    }
+
+    for (i = 0; i < header->rings; i++) {
+        e = &header->entries[i];
+
+        if (e->offset < NGX_HTTP_TRACE_STORE_HEADER
+            || e->offset % ngx_pagesize
+            || e->size < OTLP_QUEUE_SIZE_MIN
+            || e->size > OTLP_QUEUE_SIZE_MAX
+            || e->offset > (uint64_t) ngx_file_size(&fi) - e->size
+            || e->offset + e->size > header->end)
+        {
+            return ngx_http_trace_store_replace(store, "is damaged", log);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * A new file takes the place of one that cannot be used; who has that open
+ * still has it.
+ */
+
+static ngx_int_t
+ngx_http_trace_store_replace(ngx_http_trace_store_t *store, const char *why,
+    ngx_log_t *log)
+{
+    ngx_log_error(NGX_LOG_WARN, log, 0,
+                  "\"%V\" of \"queue\" %s, the spans in it are lost and a new "
+                  "one takes its place", &store->file, why);
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    if (store->header) {
+        munmap(store->header, sizeof(ngx_http_trace_store_header_t));
+        store->header = NULL;
+    }
+
+    close(store->fd);
+
+    (void) ngx_delete_file(store->file.data);
+
+    store->fd = open((char *) store->file.data,
+                     O_RDWR|O_CLOEXEC|O_CREAT|O_EXCL, 0600);
+
+    if (store->fd == NGX_INVALID_FILE) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "open() \"%V\" failed",
+                      &store->file);
+        return NGX_ERROR;
+    }
+
+    return ngx_http_trace_store_init(store, log);
+}
+
+
+static ngx_int_t
+ngx_http_trace_store_init(ngx_http_trace_store_t *store, ngx_log_t *log)
+{
+    ngx_http_trace_store_header_t  *header;
+
+    if (ftruncate(store->fd, NGX_HTTP_TRACE_STORE_HEADER) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
+                      "ftruncate() \"%V\" failed", &store->file);
+        return NGX_ERROR;
+    }
+
+    header = mmap(NULL, sizeof(ngx_http_trace_store_header_t),
+                  PROT_READ|PROT_WRITE, MAP_SHARED, store->fd, 0);
+    if (header == MAP_FAILED) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "mmap() \"%V\" failed",
+                      &store->file);
+        return NGX_ERROR;
+    }
+
+    header->version = NGX_HTTP_TRACE_STORE_VERSION;
+    header->entry_size = sizeof(ngx_http_trace_store_entry_t);
+    header->end = NGX_HTTP_TRACE_STORE_HEADER;
+
+    ngx_memcpy(header->magic, NGX_HTTP_TRACE_STORE_MAGIC,
+               sizeof(NGX_HTTP_TRACE_STORE_MAGIC));
+
+    store->header = header;
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_trace_queue_unmap(void *data)
+ngx_http_trace_store_free(ngx_http_trace_store_t *store)
 {
-    ngx_http_trace_exporter_conf_t  *ecf = data;
+    if (store->header) {
+        munmap(store->header, sizeof(ngx_http_trace_store_header_t));
+    }
 
-    if (munmap(ecf->memory, ecf->workers * ecf->queue) == -1) {
-        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_errno,
-                      "munmap() of the queues for spans failed");
+    if (store->fd != NGX_INVALID_FILE) {
+        close(store->fd);
+    }
+
+    ngx_free(store);
+}
+
+
+/*
+ * Room for |n| workers that start now, beside those that still hold queues.
+ * It is taken from the disk now: a full one stops the start, and never a
+ * worker that writes to the mapping.
+ */
+
+static ngx_int_t
+ngx_http_trace_store_reserve(ngx_http_trace_store_t *store, size_t size,
+    ngx_uint_t n, ngx_log_t *log)
+{
+    ngx_uint_t                     i, unowned;
+    ngx_http_trace_store_entry_t  *e;
+
+    unowned = 0;
+
+    for (i = 0; i < store->header->rings; i++) {
+        e = &store->header->entries[i];
+
+        if (e->size == size
+            && ngx_http_trace_store_lock(store, e, F_GETLK, F_WRLCK)
+               == NGX_OK)
+        {
+            unowned++;
+        }
+    }
+
+    while (unowned < n) {
+
+        if (ngx_http_trace_store_append(store, size, log) == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        unowned++;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_store_append(ngx_http_trace_store_t *store, size_t size,
+    ngx_log_t *log)
+{
+    int                             rc;
+    ngx_int_t                       n;
+    ngx_http_trace_store_entry_t   *e;
+    ngx_http_trace_store_header_t  *header;
+
+    header = store->header;
+
+    (void) ngx_http_trace_store_lock(store, header, F_SETLKW, F_WRLCK);
+
+    n = NGX_ERROR;
+
+    if (header->rings == NGX_HTTP_TRACE_STORE_RINGS) {
+        ngx_log_error(NGX_LOG_ALERT, log, 0,
+                      "no more than %d queues of spans fit into a store",
+                      NGX_HTTP_TRACE_STORE_RINGS);
+        goto done;
+    }
+
+    /* a file in memory takes it as it is used */
+
+    rc = store->file.len ? posix_fallocate(store->fd, header->end, size)
+         : ftruncate(store->fd, header->end + size) ? ngx_errno : 0;
+
+    if (rc) {
+        ngx_log_error(NGX_LOG_EMERG, log, rc,
+                      "no room for %uz bytes more in \"%V\" of \"queue\"",
+                      size, &store->file);
+        goto done;
+    }
+
+    e = &header->entries[header->rings];
+
+    ngx_memzero(e, sizeof(ngx_http_trace_store_entry_t));
+
+    e->offset = header->end;
+    e->size = size;
+
+    header->end += size;
+
+    n = header->rings;
+
+    __atomic_store_n(&header->rings, n + 1, __ATOMIC_RELEASE);
+
+done:
+
+    (void) ngx_http_trace_store_lock(store, header, F_SETLK, F_UNLCK);
+
+    return n;
+}
+
+
+/*
+ * A lock on the first byte of a part of the header.  With F_GETLK, NGX_OK says
+ * that nobody else holds it.
+ */
+
+static ngx_int_t
+ngx_http_trace_store_lock(ngx_http_trace_store_t *store, void *what, int cmd,
+    int type)
+{
+    struct flock  fl;
+
+    ngx_memzero(&fl, sizeof(struct flock));
+
+    fl.l_type = type;
+    fl.l_whence = SEEK_SET;
+    fl.l_start = (u_char *) what - (u_char *) store->header;
+    fl.l_len = 1;
+
+    while (fcntl(store->fd, cmd, &fl) == -1) {
+        if (ngx_errno != NGX_EINTR) {
+            return NGX_BUSY;
+        }
+    }
+
+    return (cmd == F_GETLK && fl.l_type != F_UNLCK) ? NGX_BUSY : NGX_OK;
+}
+
+
+/*
+ * A queue for this worker: one that a dead worker has left with spans in it,
+ * or an empty one, or a new one.
+ */
+
+ngx_http_trace_ring_t *
+ngx_http_trace_ring_claim(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
+{
+    ngx_int_t                      n;
+    ngx_uint_t                     i, empty;
+    ngx_http_trace_store_t        *store;
+    ngx_http_trace_store_entry_t  *e;
+
+    store = ecf->store;
+
+    for (empty = 0; empty < 2; empty++) {
+        for (i = 0; i < store->header->rings; i++) {
+            e = &store->header->entries[i];
+
+            if (e->size == ecf->queue
+                && (e->counters.queued == 0) == empty
+                && ngx_http_trace_store_lock(store, e, F_SETLK, F_WRLCK)
+                   == NGX_OK)
+            {
+                return ngx_http_trace_ring_open(store, i, log);
+            }
+        }
+    }
+
+    n = ngx_http_trace_store_append(store, ecf->queue, log);
+
+    if (n == NGX_ERROR
+        || ngx_http_trace_store_lock(store, &store->header->entries[n],
+                                     F_SETLK, F_WRLCK)
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return ngx_http_trace_ring_open(store, n, log);
+}
+
+
+/*
+ * A queue with spans in it that nobody owns, or NULL.  Not at once: a worker
+ * may be about to start for it.
+ */
+
+ngx_http_trace_ring_t *
+ngx_http_trace_ring_adopt(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
+{
+    uint64_t                       now;
+    ngx_uint_t                     i;
+    ngx_http_trace_store_t        *store;
+    ngx_http_trace_store_entry_t  *e;
+
+    store = ecf->store;
+    now = ngx_http_trace_msec();
+
+    for (i = 0; i < store->header->rings; i++) {
+        e = &store->header->entries[i];
+
+        if (e->counters.queued == 0 || e->pid == (uint64_t) ngx_pid) {
+            continue;
+        }
+
+        if (ngx_http_trace_store_lock(store, e, F_GETLK, F_WRLCK) != NGX_OK) {
+            e->unowned = 0;
+            continue;
+        }
+
+        if (e->unowned == 0 || e->unowned > now) {
+            e->unowned = now;
+        }
+
+        if (now - e->unowned < NGX_HTTP_TRACE_ADOPT_AFTER) {
+            continue;
+        }
+
+        if (ngx_http_trace_store_lock(store, e, F_SETLK, F_WRLCK) == NGX_OK) {
+            return ngx_http_trace_ring_open(store, i, log);
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_trace_ring_t *
+ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
+    ngx_log_t *log)
+{
+    uint64_t                       lost;
+    ngx_http_trace_ring_t         *ring;
+    ngx_http_trace_store_entry_t  *e;
+
+    e = &store->header->entries[n];
+
+    ring = ngx_alloc(sizeof(ngx_http_trace_ring_t), log);
+    if (ring == NULL) {
+        goto failed;
+    }
+
+    ring->n = n;
+    ring->counters = &e->counters;
+    ring->memory = mmap(NULL, e->size, PROT_READ|PROT_WRITE, MAP_SHARED,
+                        store->fd, e->offset);
+
+    if (ring->memory == MAP_FAILED) {
+        ngx_log_error(NGX_LOG_ALERT, log, ngx_errno,
+                      "mmap() of a queue of spans failed");
+        goto failed;
+    }
+
+    e->pid = ngx_pid;
+    e->unowned = 0;
+
+    if (otlp_queue_open(&ring->queue, ring->memory, e->size) != 0) {
+
+        lost = e->counters.queued;
+
+        if (otlp_queue_create(&ring->queue, ring->memory, e->size) != 0) {
+            munmap(ring->memory, e->size);
+            goto failed;
+        }
+
+        if (lost) {
+            ngx_log_error(NGX_LOG_WARN, log, 0,
+                          "a queue with %uL spans was damaged, a new one "
+                          "takes its place", lost);
+
+            e->counters.dropped[NGX_HTTP_TRACE_DAMAGED] += lost;
+        }
+    }
+
+    ngx_http_trace_ring_update(ring);
+    ngx_http_trace_ring_settle(ring);
+
+    return ring;
+
+failed:
+
+    if (ring) {
+        ngx_free(ring);
+    }
+
+    (void) ngx_http_trace_store_lock(store, e, F_SETLK, F_UNLCK);
+
+    return NULL;
+}
+
+
+void
+ngx_http_trace_ring_leave(ngx_http_trace_store_t *store,
+    ngx_http_trace_ring_t *ring)
+{
+    ngx_http_trace_store_entry_t  *e;
+
+    e = &store->header->entries[ring->n];
+
+    munmap(ring->memory, e->size);
+    ngx_free(ring);
+
+    e->pid = 0;
+
+    (void) ngx_http_trace_store_lock(store, e, F_SETLK, F_UNLCK);
+}
+
+
+/* after each change of the queue, for all to see */
+
+void
+ngx_http_trace_ring_update(ngx_http_trace_ring_t *ring)
+{
+    otlp_queue_stat_t  stat;
+
+    otlp_queue_stat(&ring->queue, &stat);
+
+    ring->counters->queued = stat.records;
+    ring->counters->queue_used = stat.used;
+    ring->counters->oldest = stat.oldest;
+}
+
+
+/*
+ * An owner that died may have queued or released spans without counting that:
+ * what is there now decides how many there have been.
+ */
+
+static void
+ngx_http_trace_ring_settle(ngx_http_trace_ring_t *ring)
+{
+    ngx_uint_t                  i;
+    ngx_http_trace_counters_t  *c;
+
+    c = ring->counters;
+
+    c->recorded = c->exported + c->queued;
+
+    for (i = 0; i < NGX_HTTP_TRACE_DROPS; i++) {
+        c->recorded += c->dropped[i];
     }
 }
 
 
-/* this worker's queue, with what a dead predecessor has left in it */
-
-ngx_int_t
-ngx_http_trace_queue_open(ngx_http_trace_exporter_conf_t *ecf,
-    otlp_queue_t *queue, ngx_http_trace_counters_t **counters, ngx_log_t *log)
+uint64_t
+ngx_http_trace_msec(void)
 {
-    size_t   size;
-    u_char  *p;
+    ngx_time_t  *tp;
 
-    if (ngx_worker >= ecf->workers) {
-        return NGX_ERROR;
-    }
+    tp = ngx_timeofday();
 
-    p = ecf->memory + ngx_worker * ecf->queue;
-
-    *counters = (ngx_http_trace_counters_t *) p;
-
-    p += NGX_HTTP_TRACE_COUNTERS_SIZE;
-    size = ecf->queue - NGX_HTTP_TRACE_COUNTERS_SIZE;
-
-    if (otlp_queue_open(queue, p, size) == 0) {
-        return NGX_OK;
-    }
-
-    if (otlp_queue_create(queue, p, size) == 0) {
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_ALERT, log, 0,
-                  "a queue of %uz bytes for spans cannot be made", size);
-
-    return NGX_ERROR;
+    return (uint64_t) tp->sec * 1000 + tp->msec;
 }

@@ -35,8 +35,6 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     sc = &ctx->pipelines[pipeline];
 
-    ngx_http_trace_exporter_recorded(pipeline);
-
     if (ngx_http_trace_routing(r, pipeline, &routing) != NGX_OK) {
         ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING, 1);
         return;

@@ -37,7 +37,8 @@ my $one_of = 'write "internal" or "user"';
 my $one_or_both = 'write "internal", "user" or "both"';
 my $arguments = 'invalid number of arguments in';
 my $known = 'write endpoint, header, routing_header, queue, batch_size,'
-    . ' interval, connections, timeout or include';
+    . ' interval, connections, timeout, retry_time, compression or'
+    . ' include';
 my $long = 'x' x 3900;
 
 # on the line of the http block that is given, or at its end
@@ -196,7 +197,16 @@ is(message("trace_exporter internal { endpoint unix:/s; $_->[0] }"),
             . q{ exporter's own, leave it out}] }
         qw(host Content-Type CONTENT-LENGTH Content-Encoding User-Agent
            Transfer-Encoding connection expect upgrade)),
-    ['queue 4m file=/f;', '"queue" in "trace_exporter" takes 1 parameter'],
+    ['queue 4m file=/f a;',
+     '"queue" in "trace_exporter" takes 1 or 2 parameters'],
+    (map { ["queue 4m $_;", qq{invalid parameter "$_" of queue in}
+            . ' "trace_exporter", write "file=/path"'] } qw(/f file= File=/f)),
+    (map { ["compression $_;", qq{invalid compression "$_" in}
+            . ' "trace_exporter", write "off" or "gzip"'] } qw(on deflate)),
+    ['compression off; compression off;',
+     '"compression" in "trace_exporter" is duplicate'],
+    ['retry_time x;',
+     'invalid retry_time "x" in "trace_exporter", write a time, as "1s"'],
     ['queue 4m; queue 4m;', '"queue" in "trace_exporter" is duplicate'],
     (map { ["queue $_;", qq{invalid queue "$_" in "trace_exporter", write a}
             . ' size, as "4m"'] } qw(x -1 1g 4mb 99999999999999999999)),
@@ -213,7 +223,7 @@ is(message("trace_exporter internal { endpoint unix:/s; $_->[0] }"),
      'invalid connections "x" in "trace_exporter", write a number'],
     ['timeout 1s; timeout 1s;', '"timeout" in "trace_exporter" is duplicate'],
     (map { ["$_ x;", qq{unknown directive "$_" in "trace_exporter", $known}] }
-        qw(compression Endpoint set trace_exporter)),
+        qw(compress Endpoint set trace_exporter)),
     ['"";', qq{unknown directive "" in "trace_exporter", $known}],
     ['{', 'unexpected "{"'],
     ['headers { a b; }', 'unexpected "{"'],

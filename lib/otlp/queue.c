@@ -28,6 +28,7 @@ typedef struct {
     uint16_t routing_len;
     uint32_t span; /* from the start of the record */
     uint32_t span_len;
+    uint64_t time; /* as the caller said */
 
     /* The rest is of the living process only. Records are named by their
      * place in the data, divided by ALIGNMENT. */
@@ -448,7 +449,8 @@ otlp_queue_begin(otlp_queue_t *queue, const uint8_t *routing,
 
 
 uint32_t
-otlp_queue_commit(otlp_queue_t *queue, const uint8_t *span, size_t len)
+otlp_queue_commit(
+    otlp_queue_t *queue, const uint8_t *span, size_t len, uint64_t time)
 {
     size_t size;
     record_t *record;
@@ -459,6 +461,7 @@ otlp_queue_commit(otlp_queue_t *queue, const uint8_t *span, size_t len)
     record->state = STATE_LIVE;
     record->span = (uint32_t) (size - len);
     record->span_len = (uint32_t) len;
+    record->time = time;
     record->size = (uint32_t) ((size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 
     publish_head(queue, queue->pending + record->size);
@@ -562,8 +565,21 @@ otlp_queue_release(otlp_queue_t *queue, const otlp_queue_batch_t *batch)
 void
 otlp_queue_stat(const otlp_queue_t *queue, otlp_queue_stat_t *stat)
 {
+    const record_t *oldest;
+
     stat->size = queue->size;
     stat->used = (size_t) (queue->head - queue->tail);
     stat->records = queue->records;
     stat->untaken = queue->untaken;
+    stat->oldest = 0;
+
+    if (queue->records) {
+        oldest = record_at(queue, queue->tail);
+
+        if (oldest->state == STATE_PAD) {
+            oldest = record_at(queue, queue->tail + oldest->size);
+        }
+
+        stat->oldest = oldest->time;
+    }
 }

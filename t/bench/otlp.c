@@ -111,7 +111,7 @@ put(const char *routing, size_t len)
         return 0;
     }
 
-    otlp_queue_commit(&queue, span + 4, 450);
+    otlp_queue_commit(&queue, span + 4, 450, 1);
 
     return 1;
 }

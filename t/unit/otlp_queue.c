@@ -182,7 +182,7 @@ put(void)
         line[lined++] = r;
     }
 
-    return otlp_queue_commit(&queue, span + gap, model[made++].len)
+    return otlp_queue_commit(&queue, span + gap, model[made++].len, 1)
                    == untaken[r]
                ? 0
                : -1;
@@ -530,7 +530,7 @@ step_child(void)
         span += 8 - (size_t) span % 8;
         *(uint32_t *) span = seq;
         *(uint32_t *) (span + 8800 + seq * 4) = seq;
-        otlp_queue_commit(&queue, span, 8804 + seq * 4);
+        otlp_queue_commit(&queue, span, 8804 + seq * 4, 1);
         progress->committed = seq;
     }
 }
@@ -644,7 +644,7 @@ use(otlp_queue_t *damaged)
             damaged, (const uint8_t *) "use", 3, 20000, &room);
         if (span != NULL) {
             memset(span, 'u', room);
-            otlp_queue_commit(damaged, span + 4, room - 4);
+            otlp_queue_commit(damaged, span + 4, room - 4, 1);
         }
 
         while (otlp_queue_take(damaged, &batch, 64, UINT32_MAX) == 0) {
@@ -690,7 +690,7 @@ test_damage(void)
         }
 
         memset(span, 's', 600);
-        otlp_queue_commit(&queue, span + i % 5, 400 + i % 200);
+        otlp_queue_commit(&queue, span + i % 5, 400 + i % 200, 1);
     }
 
     opened = 0;
@@ -803,7 +803,7 @@ test_longest(void)
             break;
         }
 
-        otlp_queue_commit(&queue, span, len);
+        otlp_queue_commit(&queue, span, len, 1);
         otlp_queue_take(&queue, &batch, 1, 1);
         bad += batch.bytes != len;
         otlp_queue_release(&queue, &batch);
@@ -824,7 +824,7 @@ test_longest(void)
 #define ROUTING_LEN 6
 #define SPAN        8
 #define SPAN_LEN    12
-#define HEADER      40
+#define HEADER      48
 
 
 static uint64_t
@@ -854,7 +854,7 @@ put_one(size_t routing_len, size_t len)
     uint8_t *span;
 
     span = otlp_queue_begin(&queue, copy, routing_len, len, &room);
-    otlp_queue_commit(&queue, span, len);
+    otlp_queue_commit(&queue, span, len, 1);
 }
 
 
@@ -868,7 +868,9 @@ send_one(void)
 }
 
 
-/* Two records of 40 + 8 + 600 bytes, but for what the caller does to them. */
+/* Two records of this size, but for what the caller does to them. */
+#define RECORD (HEADER + 8 + 600)
+
 static void
 make_two(void)
 {
@@ -889,12 +891,12 @@ opens(void)
 static void
 test_unsound(void)
 {
-    static const size_t second = DATA + 648;
+    static const size_t second = DATA + RECORD;
 
     make_two();
     ok(opens() == 0 && get(second + STATE, 2) == 1, "two records");
 
-    add(DATA + SPAN_SIZE, 4, (uint64_t) -648);
+    add(DATA + SPAN_SIZE, 4, -(uint64_t) RECORD);
     ok(opens() == OTLP_ERR_QUEUE, "a record of no size");
 
     make_two();
@@ -922,7 +924,7 @@ test_unsound(void)
     ok(opens() == OTLP_ERR_QUEUE, "a head that is not aligned");
 
     make_two();
-    memmove(memory + second + 4, memory + second, 644);
+    memmove(memory + second + 4, memory + second, RECORD - 4);
     add(DATA + SPAN_SIZE, 4, 4);
     add(DATA + SPAN_LEN, 4, 4);
     add(second + 4 + SPAN_SIZE, 4, (uint64_t) -4);
@@ -987,9 +989,9 @@ test_unsound_positions(void)
     ok(opens() == OTLP_ERR_QUEUE, "but not so far that they could wrap");
 
     make_two();
-    add(TAIL, 8, 2 * 648);
+    add(TAIL, 8, 2 * RECORD);
     ok(opens() == 0, "a tail at the head");
-    add(HEAD, 8, (uint64_t) -648);
+    add(HEAD, 8, -(uint64_t) RECORD);
     ok(opens() == OTLP_ERR_QUEUE, "a tail after the head");
 
     /* full to the last byte */
@@ -1028,7 +1030,7 @@ test_unsound_positions(void)
             && get(DATA + size - 600, 4) == 600,
         "a pad at the end");
     add(DATA + size - 600 + STATE, 2, (uint64_t) -2);
-    add(DATA + size - 600, 4, 2040);
+    add(DATA + size - 600, 4, HEADER + 2000);
     add(DATA + size - 600 + SPAN, 4, HEADER - get(DATA + size - 600 + SPAN, 4));
     add(DATA + size - 600 + SPAN_LEN, 4,
         2600 - get(DATA + size - 600 + SPAN_LEN, 4));
@@ -1057,7 +1059,7 @@ test_many_routings(void)
         name = i % routings;
         span = otlp_queue_begin(&queue, (const uint8_t *) &name, 4, 4, &room);
         memcpy(span, &i, 4);
-        bad += otlp_queue_commit(&queue, span, 4) != i / routings + 1;
+        bad += otlp_queue_commit(&queue, span, 4, 1) != i / routings + 1;
     }
 
     ok(bad == 0, "each of %u routings has its own count", routings);

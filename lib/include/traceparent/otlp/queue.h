@@ -61,6 +61,7 @@ typedef struct {
     size_t              used;              /* bytes that records do use */
     uint64_t            records;           /* not released */
     uint64_t            untaken;           /* neither taken nor released */
+    uint64_t            oldest;            /* time of the oldest, 0 if none */
 } otlp_queue_stat_t;
 
 
@@ -92,10 +93,11 @@ uint8_t *otlp_queue_begin(otlp_queue_t *queue, const uint8_t *routing,
     size_t routing_len, size_t min, size_t *room);
 
 /* Publishes the record: its span is the |len| bytes at |span|, which lie in
- * the room of the last begin. Returns how many records of this routing are
+ * the room of the last begin. |time| is kept with it, for otlp_queue_stat(), in
+ * whatever unit the caller counts. Returns how many records of this routing are
  * untaken now, this one included. */
 uint32_t otlp_queue_commit(otlp_queue_t *queue, const uint8_t *span,
-    size_t len);
+    size_t len, uint64_t time);
 
 
 /*
