@@ -53,7 +53,8 @@ sub main::one_of {
 sub main::junk {
     my $n = shift;
 
-    return join '', map { chr main::one_of(1 .. 9, 11, 12, 14 .. 255) } 1 .. $n;
+    return join '',
+        map { chr main::one_of(1 .. 9, 11, 12, 14 .. 255) } 1 .. $n;
 }
 
 sub main::hostile_header {
