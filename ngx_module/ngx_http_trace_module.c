@@ -263,7 +263,6 @@ ngx_http_trace_preaccess_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_trace_log_handler(ngx_http_request_t *r)
 {
-    ngx_uint_t             i;
     ngx_http_trace_ctx_t  *ctx;
 
     /* log_subrequest */
@@ -274,12 +273,10 @@ ngx_http_trace_log_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_trace_decide(r);
 
-    /* the user's first: the internal span links to it if it was queued */
-
-    for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
-        if (ctx->pipelines[i].recorded) {
-            ngx_http_trace_request_span(r, ctx, i);
-        }
+    if (ctx->pipelines[NGX_HTTP_TRACE_INTERNAL].recorded
+        || ctx->pipelines[NGX_HTTP_TRACE_USER].recorded)
+    {
+        ngx_http_trace_request_spans(r, ctx);
     }
 
     return NGX_OK;

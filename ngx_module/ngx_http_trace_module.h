@@ -137,6 +137,39 @@ ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *name);
 
 
+/*
+ * What is known of a request at its end.  An empty string, and a number below
+ * 0, is not known.
+ */
+
+typedef struct {
+    ngx_str_t                    method;
+    ngx_str_t                    method_original;
+    ngx_str_t                    scheme;
+    ngx_str_t                    path;
+    ngx_str_t                    query;
+    ngx_str_t                    server_address;
+    ngx_str_t                    location;
+    ngx_str_t                    route;       /* the location, if to be told */
+    ngx_str_t                    error_type;
+    ngx_str_t                    client_address;
+    ngx_str_t                    peer_address;
+    ngx_str_t                    protocol_version;
+    ngx_str_t                    user_agent;
+
+    int64_t                      server_port;
+    int64_t                      status_code;
+    int64_t                      peer_port;
+    int64_t                      request_size;
+    int64_t                      response_size;
+
+    ngx_uint_t                   status;      /* sent or not */
+    ngx_uint_t                   other;       /* the method is not known */
+    ngx_uint_t                   inside;      /* the location is internal */
+    u_char                       error[NGX_INT_T_LEN];
+} ngx_http_trace_facts_t;
+
+
 /* ngx_http_trace_ctx.c */
 
 ngx_http_trace_ctx_t *ngx_http_trace_get_ctx(ngx_http_request_t *r);
@@ -166,8 +199,8 @@ ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
 
 /* ngx_http_trace_span.c */
 
-void ngx_http_trace_request_span(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline);
+void ngx_http_trace_request_spans(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_span_attribute(otlp_span_t *span,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value);
 ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
@@ -182,11 +215,15 @@ ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 
 ngx_uint_t ngx_http_trace_semconv_minimal(void);
 ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
-void ngx_http_trace_semconv(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_uint_t pipeline, ngx_uint_t mask);
+void ngx_http_trace_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+void ngx_http_trace_facts_for(ngx_http_trace_facts_t *facts,
+    ngx_uint_t pipeline);
+void ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
+    ngx_uint_t mask);
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_uint_t pipeline, ngx_str_t *name);
-int ngx_http_trace_semconv_status(ngx_http_request_t *r);
+    ngx_http_trace_facts_t *facts, ngx_str_t *name);
+int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
 
 
 /* ngx_http_trace_status.c */

@@ -1,8 +1,8 @@
 
 /*
- * The attributes of a request span by the OpenTelemetry semantic conventions
- * for HTTP servers, in one table; and what follows from the same facts: the
- * span's default name and its status.
+ * What is known of a request, gathered once for all of its spans, and the
+ * attributes that the OpenTelemetry semantic conventions for HTTP servers make
+ * of it, in one table; with the span's default name and its status.
  */
 
 
@@ -11,81 +11,64 @@
 
 typedef struct {
     ngx_str_t      name;
-    ngx_uint_t     minimal;        /* tells nothing of the inside */
-    void         (*write)(ngx_http_request_t *r, otlp_span_t *span,
-                       ngx_str_t *name, ngx_uint_t pipeline);
+    ngx_uint_t     minimal;       /* tells nothing of the inside */
+    ngx_uint_t     type;
+    ngx_uint_t     offset;        /* in ngx_http_trace_facts_t */
 } ngx_http_trace_semconv_t;
 
 
-static void ngx_http_trace_method(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_method_original(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_path(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_query(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_scheme(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_server_address(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_server_port(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_route(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_status_code(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_error_type(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_client_address(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_peer_address(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_peer_port(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_protocol_version(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_user_agent(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_request_size(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-static void ngx_http_trace_response_size(ngx_http_request_t *r,
-    otlp_span_t *span, ngx_str_t *name, ngx_uint_t pipeline);
-
+static void ngx_http_trace_method_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
 static ngx_uint_t ngx_http_trace_method_name(ngx_http_request_t *r,
     ngx_str_t *name);
-static ngx_str_t *ngx_http_trace_location(ngx_http_request_t *r,
-    ngx_uint_t pipeline);
-static ngx_uint_t ngx_http_trace_status(ngx_http_request_t *r);
+static void ngx_http_trace_url_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+static void ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query);
 static ngx_uint_t ngx_http_trace_redact(ngx_str_t *query, u_char *dst,
     size_t *len);
+static void ngx_http_trace_server_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+static ngx_int_t ngx_http_trace_server_port(ngx_http_request_t *r);
+static void ngx_http_trace_peer_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+static void ngx_http_trace_protocol_version(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+static void ngx_http_trace_body_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+static void ngx_http_trace_status_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts);
+
+
+#define ngx_http_trace_str(name, minimal, field)                              \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_STRING,                       \
+      offsetof(ngx_http_trace_facts_t, field) }
+
+#define ngx_http_trace_num(name, minimal, field)                              \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_INT,                          \
+      offsetof(ngx_http_trace_facts_t, field) }
 
 
 static ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
 
-    { ngx_string("http.request.method"), 1, ngx_http_trace_method },
-    { ngx_string("http.request.method_original"), 1,
-      ngx_http_trace_method_original },
-    { ngx_string("url.path"), 1, ngx_http_trace_path },
-    { ngx_string("url.query"), 1, ngx_http_trace_query },
-    { ngx_string("url.scheme"), 1, ngx_http_trace_scheme },
-    { ngx_string("server.address"), 1, ngx_http_trace_server_address },
-    { ngx_string("server.port"), 1, ngx_http_trace_server_port },
-    { ngx_string("http.route"), 1, ngx_http_trace_route },
-    { ngx_string("http.response.status_code"), 1,
-      ngx_http_trace_status_code },
-    { ngx_string("error.type"), 1, ngx_http_trace_error_type },
-    { ngx_string("client.address"), 0, ngx_http_trace_client_address },
-    { ngx_string("network.peer.address"), 0, ngx_http_trace_peer_address },
-    { ngx_string("network.peer.port"), 0, ngx_http_trace_peer_port },
-    { ngx_string("network.protocol.version"), 1,
-      ngx_http_trace_protocol_version },
-    { ngx_string("user_agent.original"), 1, ngx_http_trace_user_agent },
-    { ngx_string("http.request.body.size"), 1, ngx_http_trace_request_size },
-    { ngx_string("http.response.body.size"), 1,
-      ngx_http_trace_response_size },
+    ngx_http_trace_str("http.request.method", 1, method),
+    ngx_http_trace_str("http.request.method_original", 1, method_original),
+    ngx_http_trace_str("url.path", 1, path),
+    ngx_http_trace_str("url.query", 1, query),
+    ngx_http_trace_str("url.scheme", 1, scheme),
+    ngx_http_trace_str("server.address", 1, server_address),
+    ngx_http_trace_num("server.port", 1, server_port),
+    ngx_http_trace_str("http.route", 1, route),
+    ngx_http_trace_num("http.response.status_code", 1, status_code),
+    ngx_http_trace_str("error.type", 1, error_type),
+    ngx_http_trace_str("client.address", 0, client_address),
+    ngx_http_trace_str("network.peer.address", 0, peer_address),
+    ngx_http_trace_num("network.peer.port", 0, peer_port),
+    ngx_http_trace_str("network.protocol.version", 1, protocol_version),
+    ngx_http_trace_str("user_agent.original", 1, user_agent),
+    ngx_http_trace_num("http.request.body.size", 1, request_size),
+    ngx_http_trace_num("http.response.body.size", 1, response_size),
 
-    { ngx_null_string, 0, NULL }
+    { ngx_null_string, 0, 0, 0 }
 };
 
 
@@ -110,7 +93,7 @@ ngx_http_trace_semconv_minimal(void)
 
     mask = 0;
 
-    for (i = 0; ngx_http_trace_semconvs[i].write; i++) {
+    for (i = 0; ngx_http_trace_semconvs[i].name.len; i++) {
         if (ngx_http_trace_semconvs[i].minimal) {
             mask |= (ngx_uint_t) 1 << i;
         }
@@ -127,7 +110,7 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 {
     ngx_uint_t  i;
 
-    for (i = 0; ngx_http_trace_semconvs[i].write; i++) {
+    for (i = 0; ngx_http_trace_semconvs[i].name.len; i++) {
         if (ngx_http_trace_semconvs[i].name.len == name->len
             && ngx_strncmp(ngx_http_trace_semconvs[i].name.data, name->data,
                            name->len)
@@ -141,15 +124,37 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 }
 
 
+/* an empty string, and a number below 0, is not known */
+
 void
-ngx_http_trace_semconv(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_uint_t pipeline, ngx_uint_t mask)
+ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
+    ngx_uint_t mask)
 {
+    int64_t                   *number;
+    ngx_str_t                 *string;
     ngx_http_trace_semconv_t  *sc;
 
-    for (sc = ngx_http_trace_semconvs; sc->write; sc++, mask >>= 1) {
-        if (mask & 1) {
-            sc->write(r, span, &sc->name, pipeline);
+    for (sc = ngx_http_trace_semconvs; sc->name.len; sc++, mask >>= 1) {
+
+        if (!(mask & 1)) {
+            continue;
+        }
+
+        if (sc->type == NGX_HTTP_TRACE_STRING) {
+            string = (ngx_str_t *) ((u_char *) facts + sc->offset);
+
+            if (string->len) {
+                otlp_span_string(span, (char *) sc->name.data, sc->name.len,
+                                 string->data, string->len);
+            }
+
+        } else {
+            number = (int64_t *) ((u_char *) facts + sc->offset);
+
+            if (*number >= 0) {
+                otlp_span_int(span, (char *) sc->name.data, sc->name.len,
+                              *number);
+            }
         }
     }
 }
@@ -158,24 +163,24 @@ ngx_http_trace_semconv(ngx_http_request_t *r, otlp_span_t *span,
 /* "{method} {http.route}", or "{method}", or "HTTP" for unknown methods */
 
 ngx_int_t
-ngx_http_trace_semconv_name(ngx_http_request_t *r, ngx_uint_t pipeline,
-    ngx_str_t *name)
+ngx_http_trace_semconv_name(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts, ngx_str_t *name)
 {
     u_char     *p;
-    ngx_str_t   method, *route;
+    ngx_str_t   method;
 
-    if (!ngx_http_trace_method_name(r, &method)) {
+    method = facts->method;
+
+    if (facts->other) {
         ngx_str_set(&method, "HTTP");
     }
 
-    route = ngx_http_trace_location(r, pipeline);
-
-    if (route == NULL) {
+    if (facts->route.len == 0) {
         *name = method;
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, method.len + 1 + route->len);
+    p = ngx_pnalloc(r->pool, method.len + 1 + facts->route.len);
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -184,7 +189,7 @@ ngx_http_trace_semconv_name(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     p = ngx_cpymem(p, method.data, method.len);
     *p++ = ' ';
-    p = ngx_cpymem(p, route->data, route->len);
+    p = ngx_cpymem(p, facts->route.data, facts->route.len);
 
     name->len = p - name->data;
 
@@ -193,108 +198,144 @@ ngx_http_trace_semconv_name(ngx_http_request_t *r, ngx_uint_t pipeline,
 
 
 int
-ngx_http_trace_semconv_status(ngx_http_request_t *r)
+ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts)
 {
-    return ngx_http_trace_status(r) >= 500 ? OTLP_STATUS_ERROR
-                                           : OTLP_STATUS_UNSET;
+    return facts->status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
 }
 
 
-static void
-ngx_http_trace_attr_str(otlp_span_t *span, ngx_str_t *name, ngx_str_t *value)
+void
+ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
 {
-    if (value->len) {
-        otlp_span_string(span, (char *) name->data, name->len, value->data,
-                         value->len);
+    ngx_http_core_loc_conf_t  *clcf;
+
+    ngx_memzero(facts, sizeof(ngx_http_trace_facts_t));
+
+    ngx_http_trace_method_facts(r, facts);
+    ngx_http_trace_url_facts(r, facts);
+    ngx_http_trace_server_facts(r, facts);
+    ngx_http_trace_peer_facts(r, facts);
+    ngx_http_trace_protocol_version(r, facts);
+    ngx_http_trace_body_facts(r, facts);
+    ngx_http_trace_status_facts(r, facts);
+
+    if (r->headers_in.user_agent) {
+        facts->user_agent = r->headers_in.user_agent->value;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    facts->location = clcf->name;
+    facts->inside = clcf->internal || clcf->named;
+}
+
+
+/* a location that is not to be reached from outside is no tenant's business */
+
+void
+ngx_http_trace_facts_for(ngx_http_trace_facts_t *facts, ngx_uint_t pipeline)
+{
+    facts->route = facts->location;
+
+    if (pipeline == NGX_HTTP_TRACE_USER && facts->inside) {
+        ngx_str_null(&facts->route);
     }
 }
 
 
 static void
-ngx_http_trace_attr_int(otlp_span_t *span, ngx_str_t *name, int64_t value)
+ngx_http_trace_method_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
-    otlp_span_int(span, (char *) name->data, name->len, value);
-}
-
-
-static void
-ngx_http_trace_method(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_str_t  method;
-
-    if (!ngx_http_trace_method_name(r, &method)) {
-        ngx_str_set(&method, "_OTHER");
-    }
-
-    ngx_http_trace_attr_str(span, name, &method);
-}
-
-
-static void
-ngx_http_trace_method_original(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_str_t  method;
-
-    if (!ngx_http_trace_method_name(r, &method)) {
-        ngx_http_trace_attr_str(span, name, &method);
+    if (!ngx_http_trace_method_name(r, &facts->method)) {
+        facts->other = 1;
+        facts->method_original = facts->method;
+        ngx_str_set(&facts->method, "_OTHER");
     }
 }
 
 
-static void
-ngx_http_trace_path(ngx_http_request_t *r, otlp_span_t *span, ngx_str_t *name,
-    ngx_uint_t pipeline)
+/*
+ * The method as it was sent, also of a request whose line was too long to be
+ * read to its end.  Returns whether it is one of RFC 9110, PATCH or QUERY.
+ */
+
+static ngx_uint_t
+ngx_http_trace_method_name(ngx_http_request_t *r, ngx_str_t *name)
 {
-    u_char     *p;
-    ngx_str_t   path;
+    *name = r->method_name;
 
-    path = r->unparsed_uri;
+    if (name->len == 0 && r->method_end) {
+        name->data = r->request_start;
+        name->len = r->method_end + 1 - r->request_start;
+    }
 
-    p = ngx_strlchr(path.data, path.data + path.len, '?');
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
+                     |NGX_HTTP_DELETE|NGX_HTTP_OPTIONS|NGX_HTTP_PATCH
+                     |NGX_HTTP_TRACE))
+    {
+        return name->len != 0;
+    }
+
+    switch (name->len) {
+
+    case 5:
+        return ngx_strncmp(name->data, "QUERY", 5) == 0;
+
+    case 7:
+        return ngx_strncmp(name->data, "CONNECT", 7) == 0;
+
+    default:
+        return 0;
+    }
+}
+
+
+static void
+ngx_http_trace_url_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
+{
+    u_char  *p;
+
+    ngx_str_set(&facts->scheme, "http");
+
+#if (NGX_HTTP_SSL)
+    if (r->connection->ssl) {
+        ngx_str_set(&facts->scheme, "https");
+    }
+#endif
+
+    facts->path = r->unparsed_uri;
+
+    p = ngx_strlchr(facts->path.data, facts->path.data + facts->path.len, '?');
 
     if (p) {
-        path.len = p - path.data;
-    }
+        facts->query.data = p + 1;
+        facts->query.len = facts->path.data + facts->path.len - (p + 1);
+        facts->path.len = p - facts->path.data;
 
-    ngx_http_trace_attr_str(span, name, &path);
+        ngx_http_trace_query(r, &facts->query);
+    }
 }
 
 
 static void
-ngx_http_trace_query(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query)
 {
-    size_t      len;
-    u_char     *p, *last;
-    ngx_str_t   query;
+    size_t   len;
+    u_char  *p;
 
-    last = r->unparsed_uri.data + r->unparsed_uri.len;
-
-    p = ngx_strlchr(r->unparsed_uri.data, last, '?');
-
-    if (p == NULL) {
+    if (ngx_http_trace_redact(query, NULL, &len) == 0) {
         return;
     }
 
-    query.data = p + 1;
-    query.len = last - query.data;
+    p = ngx_pnalloc(r->pool, len);
 
-    if (ngx_http_trace_redact(&query, NULL, &len)) {
-
-        p = ngx_pnalloc(r->pool, len);
-        if (p == NULL) {
-            return;
-        }
-
-        (void) ngx_http_trace_redact(&query, p, &len);
-
-        query.data = p;
-        query.len = len;
+    if (p) {
+        (void) ngx_http_trace_redact(query, p, &len);
     }
 
-    ngx_http_trace_attr_str(span, name, &query);
+    query->data = p;
+    query->len = p ? len : 0;
 }
 
 
@@ -363,323 +404,195 @@ ngx_http_trace_redact(ngx_str_t *query, u_char *dst, size_t *len)
 
 
 static void
-ngx_http_trace_scheme(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_server_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
-    ngx_str_t  scheme = ngx_string("http");
+    ngx_str_t  *host;
 
-#if (NGX_HTTP_SSL)
-    if (r->connection->ssl) {
-        ngx_str_set(&scheme, "https");
+    facts->server_address = r->headers_in.server;
+    facts->server_port = NGX_ERROR;
+
+    host = &facts->server_address;
+
+    if (host->len == 0) {
+        return;
     }
-#endif
 
-    ngx_http_trace_attr_str(span, name, &scheme);
-}
+    facts->server_port = ngx_http_trace_server_port(r);
 
+    /* the brackets of an IPv6 address belong to the URI, not to the address */
 
-static void
-ngx_http_trace_server_address(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_http_trace_attr_str(span, name, &r->headers_in.server);
+    if (host->len > 2 && host->data[0] == '['
+        && host->data[host->len - 1] == ']')
+    {
+        host->data++;
+        host->len -= 2;
+    }
 }
 
 
 /* the port that the client wrote, or that its scheme stands for */
 
-static void
-ngx_http_trace_server_port(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+static ngx_int_t
+ngx_http_trace_server_port(ngx_http_request_t *r)
 {
-    u_char     *p, *last;
+    u_char     *p, *first, *last;
     ngx_int_t   port;
-    ngx_str_t  *host;
 
-    if (r->headers_in.server.len == 0) {
-        return;
+    first = NULL;
+    last = NULL;
+
+    if (r->host_end && r->http_version < NGX_HTTP_VERSION_20) {
+
+        /* an absolute request line counts, and not Host: RFC 9112, 3.2.2 */
+
+        first = r->host_start;
+        last = r->host_end;
+
+        if (*last == ':') {
+            while (last[1] >= '0' && last[1] <= '9') {
+                last++;
+            }
+
+            last++;
+        }
+
+    } else if (r->headers_in.host) {
+        first = r->headers_in.host->value.data;
+        last = first + r->headers_in.host->value.len;
+    }
+
+    p = last;
+
+    while (p > first && p[-1] >= '0' && p[-1] <= '9') {
+        p--;
     }
 
     port = NGX_ERROR;
 
-    if (r->headers_in.host) {
-        host = &r->headers_in.host->value;
-
-        last = host->data + host->len;
-        p = last;
-
-        while (p > host->data && p[-1] >= '0' && p[-1] <= '9') {
-            p--;
-        }
-
-        if (p > host->data && p[-1] == ':') {
-            port = ngx_atoi(p, last - p);
-        }
+    if (p > first && p[-1] == ':') {
+        port = ngx_atoi(p, last - p);
     }
 
-    if (port == NGX_ERROR) {
-        port = 80;
+    if (port != NGX_ERROR) {
+        return port;
+    }
 
 #if (NGX_HTTP_SSL)
-        if (r->connection->ssl) {
-            port = 443;
-        }
+    if (r->connection->ssl) {
+        return 443;
+    }
 #endif
-    }
 
-    ngx_http_trace_attr_int(span, name, port);
+    return 80;
 }
 
 
-static void
-ngx_http_trace_route(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_str_t  *route;
-
-    route = ngx_http_trace_location(r, pipeline);
-
-    if (route) {
-        ngx_http_trace_attr_str(span, name, route);
-    }
-}
-
+/*
+ * The client is who nginx thinks it is: realip's, if that has set it.  The
+ * peer of a Unix socket has no name.
+ */
 
 static void
-ngx_http_trace_status_code(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_uint_t  status;
-
-    status = ngx_http_trace_status(r);
-
-    /* only if it was sent: HTTP/0.9 has no status line */
-
-    if (status && r->header_sent && r->http_version >= NGX_HTTP_VERSION_10) {
-        ngx_http_trace_attr_int(span, name, status);
-    }
-}
-
-
-static void
-ngx_http_trace_error_type(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    u_char      buf[NGX_INT_T_LEN];
-    ngx_str_t   type;
-    ngx_uint_t  status;
-
-    status = ngx_http_trace_status(r);
-
-    if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
-        ngx_str_set(&type, "client_closed");
-
-    } else if (status >= 500) {
-        type.data = buf;
-        type.len = ngx_sprintf(buf, "%ui", status) - buf;
-
-    } else {
-        return;
-    }
-
-    ngx_http_trace_attr_str(span, name, &type);
-}
-
-
-/* the client's as far as nginx knows it: realip's, if that has set it */
-
-static void
-ngx_http_trace_client_address(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    if (r->connection->sockaddr->sa_family != AF_UNIX) {
-        ngx_http_trace_attr_str(span, name, &r->connection->addr_text);
-    }
-}
-
-
-static void
-ngx_http_trace_peer_address(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    ngx_str_t  addr;
-
-    (void) ngx_http_trace_socket_peer(r, &addr, NULL);
-
-    /* the peer of a Unix socket has seldom a name */
-
-    if (addr.len == 5 && ngx_strncmp(addr.data, "unix:", 5) == 0) {
-        return;
-    }
-
-    ngx_http_trace_attr_str(span, name, &addr);
-}
-
-
-static void
-ngx_http_trace_peer_port(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_peer_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
     ngx_int_t  port;
-    ngx_str_t  addr;
 
-    port = 0;
+    if (r->connection->sockaddr->sa_family != AF_UNIX) {
+        facts->client_address = r->connection->addr_text;
+    }
 
-    (void) ngx_http_trace_socket_peer(r, &addr, &port);
+    (void) ngx_http_trace_socket_peer(r, &facts->peer_address, &port);
 
-    if (port > 0) {
-        ngx_http_trace_attr_int(span, name, port);
+    facts->peer_port = port ? port : NGX_ERROR;
+
+    if (facts->peer_address.len == 5
+        && ngx_strncmp(facts->peer_address.data, "unix:", 5) == 0)
+    {
+        ngx_str_null(&facts->peer_address);
     }
 }
 
 
 static void
-ngx_http_trace_protocol_version(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_protocol_version(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
-    ngx_str_t  version;
-
     switch (r->http_version) {
 
     case NGX_HTTP_VERSION_9:
-        ngx_str_set(&version, "0.9");
+        ngx_str_set(&facts->protocol_version, "0.9");
         break;
 
     case NGX_HTTP_VERSION_10:
-        ngx_str_set(&version, "1.0");
+        ngx_str_set(&facts->protocol_version, "1.0");
         break;
 
     case NGX_HTTP_VERSION_11:
-        ngx_str_set(&version, "1.1");
+        ngx_str_set(&facts->protocol_version, "1.1");
         break;
 
     case NGX_HTTP_VERSION_20:
-        ngx_str_set(&version, "2");
+        ngx_str_set(&facts->protocol_version, "2");
         break;
 
 #if (NGX_HTTP_V3)
     case NGX_HTTP_VERSION_30:
-        ngx_str_set(&version, "3");
+        ngx_str_set(&facts->protocol_version, "3");
         break;
 #endif
-
-    default:
-        return;
-    }
-
-    ngx_http_trace_attr_str(span, name, &version);
-}
-
-
-static void
-ngx_http_trace_user_agent(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
-{
-    if (r->headers_in.user_agent) {
-        ngx_http_trace_attr_str(span, name, &r->headers_in.user_agent->value);
     }
 }
 
 
 static void
-ngx_http_trace_request_size(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_body_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
-    off_t  size;
-
     /* content_length_n counts down while a body is discarded */
 
     if (r->headers_in.content_length) {
-        size = ngx_atoof(r->headers_in.content_length->value.data,
-                         r->headers_in.content_length->value.len);
+        facts->request_size =
+                           ngx_atoof(r->headers_in.content_length->value.data,
+                                     r->headers_in.content_length->value.len);
 
     } else {
-        size = r->headers_in.content_length_n;
+        facts->request_size = r->headers_in.content_length_n;
     }
 
-    if (size >= 0) {
-        ngx_http_trace_attr_int(span, name, size);
+    facts->response_size = NGX_ERROR;
+
+    if (r->header_sent) {
+        facts->response_size = ngx_max(r->connection->sent
+                                       - (off_t) r->header_size, 0);
     }
 }
 
 
 static void
-ngx_http_trace_response_size(ngx_http_request_t *r, otlp_span_t *span,
-    ngx_str_t *name, ngx_uint_t pipeline)
+ngx_http_trace_status_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
 {
-    off_t  size;
+    facts->status = r->err_status ? r->err_status : r->headers_out.status;
 
-    if (!r->header_sent) {
-        return;
-    }
+    /* only if it was sent: HTTP/0.9 has no status line */
 
-    size = r->connection->sent - r->header_size;
+    facts->status_code = NGX_ERROR;
 
-    ngx_http_trace_attr_int(span, name, ngx_max(size, 0));
-}
-
-
-/*
- * The method as it was sent, also of a request whose line was too long to be
- * read to its end.  Returns whether it is one of RFC 9110, PATCH or QUERY.
- */
-
-static ngx_uint_t
-ngx_http_trace_method_name(ngx_http_request_t *r, ngx_str_t *name)
-{
-    *name = r->method_name;
-
-    if (name->len == 0 && r->method_end) {
-        name->data = r->request_start;
-        name->len = r->method_end + 1 - r->request_start;
-    }
-
-    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
-                     |NGX_HTTP_DELETE|NGX_HTTP_OPTIONS|NGX_HTTP_PATCH
-                     |NGX_HTTP_TRACE))
+    if (facts->status && r->header_sent
+        && r->http_version >= NGX_HTTP_VERSION_10)
     {
-        return name->len != 0;
+        facts->status_code = facts->status;
     }
 
-    switch (name->len) {
+    if (facts->status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ngx_str_set(&facts->error_type, "client_closed");
 
-    case 5:
-        return ngx_strncmp(name->data, "QUERY", 5) == 0;
-
-    case 7:
-        return ngx_strncmp(name->data, "CONNECT", 7) == 0;
-
-    default:
-        return 0;
+    } else if (facts->status >= 500) {
+        facts->error_type.data = facts->error;
+        facts->error_type.len = ngx_sprintf(facts->error, "%ui",
+                                            facts->status)
+                                - facts->error;
     }
-}
-
-
-/*
- * The pattern of the location that has answered; NULL if none has, and for
- * the user pipeline also if the location is not to be reached from outside.
- */
-
-static ngx_str_t *
-ngx_http_trace_location(ngx_http_request_t *r, ngx_uint_t pipeline)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (clcf->name.len == 0
-        || (pipeline == NGX_HTTP_TRACE_USER
-            && (clcf->internal || clcf->named)))
-    {
-        return NULL;
-    }
-
-    return &clcf->name;
-}
-
-
-static ngx_uint_t
-ngx_http_trace_status(ngx_http_request_t *r)
-{
-    return r->err_status ? r->err_status : r->headers_out.status;
 }

@@ -10,24 +10,50 @@
 #define NGX_HTTP_TRACE_SPAN_MIN       1024
 
 
+static void ngx_http_trace_request_span(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts, uint64_t end,
+    ngx_uint_t pipeline);
 static ngx_int_t ngx_http_trace_routing(ngx_http_request_t *r,
     ngx_uint_t pipeline, ngx_str_t *routing);
 static void ngx_http_trace_span_name(ngx_http_request_t *r,
-    ngx_uint_t pipeline, traceparent_view_t *view);
+    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
+    traceparent_view_t *view);
 static ngx_int_t ngx_http_trace_span_encode(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, otlp_span_head_t *head,
-    uint64_t end, u_char *buf, size_t room, traceparent_view_t *frame);
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts,
+    ngx_uint_t pipeline, otlp_span_head_t *head, uint64_t end, u_char *buf,
+    size_t room, traceparent_view_t *frame);
 static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
     otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
 
 
+/* the user's first: the internal span links to it if it was queued */
+
 void
+ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    uint64_t                end;
+    ngx_uint_t              i;
+    ngx_http_trace_facts_t  facts;
+
+    end = ngx_http_trace_now(ctx);
+
+    ngx_http_trace_facts(r, &facts);
+
+    for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
+        if (ctx->pipelines[i].recorded) {
+            ngx_http_trace_facts_for(&facts, i);
+            ngx_http_trace_request_span(r, ctx, &facts, end, i);
+        }
+    }
+}
+
+
+static void
 ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline)
+    ngx_http_trace_facts_t *facts, uint64_t end, ngx_uint_t pipeline)
 {
     size_t                      min, room;
     u_char                     *buf;
-    uint64_t                    end;
     ngx_str_t                   routing;
     otlp_span_head_t            head;
     traceparent_view_t          frame;
@@ -40,8 +66,6 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         return;
     }
 
-    end = ngx_http_trace_now(ctx);
-
     head.trace_id = sc->outbound.trace_id;
     head.span_id = sc->outbound.parent_id;
     head.parent_span_id = sc->parent ? sc->inbound.parent_id : NULL;
@@ -53,7 +77,7 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
                  | (sc->parent ? OTLP_FLAG_IS_REMOTE : 0);
     head.kind = OTLP_SPAN_KIND_SERVER;
 
-    ngx_http_trace_span_name(r, pipeline, &head.name);
+    ngx_http_trace_span_name(r, facts, pipeline, &head.name);
 
     /* attributes that do not fit here may fit at the start of the ring */
 
@@ -67,8 +91,8 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
             return;
         }
 
-        if (ngx_http_trace_span_encode(r, ctx, pipeline, &head, end, buf,
-                                       room, &frame)
+        if (ngx_http_trace_span_encode(r, ctx, facts, pipeline, &head, end,
+                                       buf, room, &frame)
             == NGX_OK
             || room >= OTLP_SPAN_MAX)
         {
@@ -87,8 +111,9 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
 static ngx_int_t
 ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline, otlp_span_head_t *head, uint64_t end, u_char *buf,
-    size_t room, traceparent_view_t *frame)
+    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
+    otlp_span_head_t *head, uint64_t end, u_char *buf, size_t room,
+    traceparent_view_t *frame)
 {
     otlp_span_t                      span;
     ngx_http_trace_span_ctx_t       *user;
@@ -110,7 +135,7 @@ ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         (void) otlp_span_begin(&span, buf, room, head);
     }
 
-    ngx_http_trace_semconv(r, &span, pipeline, pcf->semconv);
+    ngx_http_trace_semconv(facts, &span, pcf->semconv);
     ngx_http_trace_span_attributes(r, &span, pcf);
 
     if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
@@ -124,7 +149,7 @@ ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         }
     }
 
-    otlp_span_end(&span, end, ngx_http_trace_semconv_status(r), frame);
+    otlp_span_end(&span, end, ngx_http_trace_semconv_status(facts), frame);
 
     return span.dropped_attributes || span.dropped_links ? NGX_DECLINED
                                                          : NGX_OK;
@@ -168,7 +193,8 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 
 
 static void
-ngx_http_trace_span_name(ngx_http_request_t *r, ngx_uint_t pipeline,
+ngx_http_trace_span_name(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
     traceparent_view_t *view)
 {
     ngx_str_t                        name;
@@ -187,7 +213,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r, ngx_uint_t pipeline,
     }
 
     if (name.len == 0
-        && ngx_http_trace_semconv_name(r, pipeline, &name) != NGX_OK)
+        && ngx_http_trace_semconv_name(r, facts, &name) != NGX_OK)
     {
         ngx_str_null(&name);
     }

@@ -113,14 +113,15 @@ sub start_into {
     $server{pid} = fork // die "fork: $!";
 
     if ($server{pid} == 0) {
-        if (defined $out) {
-            open STDOUT, '>&', $out or POSIX::_exit(99);
-        }
-        else {
+        if (!defined $out) {
             open STDOUT, '>', $server{out} or POSIX::_exit(99);
+        }
+        elsif ($out ne 'closed') {
+            open STDOUT, '>&', $out or POSIX::_exit(99);
         }
 
         open STDERR, '>', $server{err} or POSIX::_exit(99);
+        POSIX::close(1) if ($out // '') eq 'closed';
         exec { $command } $command, 'receive', @args
           or POSIX::_exit(99);
     }
@@ -561,6 +562,12 @@ subtest 'bodies: gzip, chunks, sizes' => sub {
     is((response($client))[0], 200, 'two gzip members');
     is(scalar(my @spans = spans($server)), 9, 'make one body');
 
+    send_all($client, head('Content-Length' => length $body,
+            'Expect' => '100-continue'));
+    ok(IO::Select->new($client)->can_read(15), 'Expect: 100-continue');
+    send_all($client, $body);
+    is((response($client))[0], 200, 'is told to go on');
+
     send_all($client, message($body, %gzip));
     is((response($client))[0], 400, 'gzip that is none');
     send_all($client, message(substr($gzip, 0, -1), %gzip));
@@ -887,6 +894,11 @@ subtest 'nobody reads the output' => sub {
     is(status_of(request(span())), 503, 'a full disk is not success');
     is(ended($server), 1, 'and ends it with an error');
     like(slurp($server->{err}), qr/write error: No space/, 'that it tells');
+
+    $server = start_into('closed', '--json', "unix:$socket");
+    is(status_of(request(span())), 503, 'nor is a closed output');
+    is(ended($server), 1, 'it ends too');
+    like(slurp($server->{err}), qr/write error: Bad file/, 'and is told');
 
     for my $signal (qw(INT TERM HUP)) {
         $server = start('--tree', "unix:$socket");

@@ -134,7 +134,7 @@ find_parents(drawing_t *drawing)
         parent = bsearch(node->span->parent_id, drawing->by_id, n,
             sizeof(*drawing->by_id), compare_key);
 
-        if (parent != NULL && *parent != node) {
+        if (parent != NULL) {
             node->parent = *parent;
             node->sibling = node->parent->child;
             node->parent->child = node;
@@ -194,7 +194,8 @@ order_roots(drawing_t *drawing)
         }
     }
 
-    /* what is too deep, and rings of parents, begin again at the left */
+    /* what is too deep, and rings of parents, also of a single span, begin
+     * again at the left */
     for (i = 0; i < drawing->trace->n_spans; i++) {
         if (!drawing->nodes[i].drawn) {
             order_lines(drawing, &drawing->nodes[i], 0, 0, 0);

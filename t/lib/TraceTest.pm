@@ -8,8 +8,10 @@ package TraceTest;
 #   --- http                 more lines for the http block beside them
 #   --- spans eval           [ { name => ..., attributes => { ... } }, ... ]
 #                            all spans of the block, internal ones first, then
-#                            by start time. Each hash names what is compared:
-#                            a string, qr//, undef (absent) or a hash in turn
+#                            by end: a start may be nginx's own, which is up to
+#                            a millisecond early. Each hash names what is
+#                            compared: a string, qr//, undef (absent) or a hash
+#                            in turn
 #   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
 #   --- span_count: N        how many check_spans waits for, 1 by itself
 #   --- client eval          sub { ... } instead of a request, for what is no
@@ -114,7 +116,7 @@ sub spans_until {
 
     return sort {
         exists $a->{headers}{'x-tenant'} <=> exists $b->{headers}{'x-tenant'}
-        || $a->{start_time_unix_nano} cmp $b->{start_time_unix_nano}
+        || $a->{end_time_unix_nano} cmp $b->{end_time_unix_nano}
     } @spans;
 }
 

@@ -196,7 +196,7 @@ sub cgi_answer {
     my ($line) = @_;
     my ($status, $header, $body) = answer($line, "ok\n");
 
-    return "Status: $status\r\n$header\r\n$body";
+    return "Status: $status Status\r\n$header\r\n$body";
 }
 
 sub fastcgi {
@@ -279,7 +279,7 @@ sub uwsgi {
     my $answer = cgi_answer($self->note_params(@params));
 
     # a status line, as nginx expects it of uwsgi as well
-    $answer =~ s{\AStatus: (\d+)}{HTTP/1.1 $1 Status};
+    $answer =~ s{\AStatus:}{HTTP/1.1};
     print $socket $answer;
     $socket->flush;
 

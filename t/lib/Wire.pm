@@ -6,20 +6,26 @@ package Wire;
 #   proxy_pass http://$TEST_NGINX_UPSTREAM:/;
 #
 #   --- exchanges eval       [ { ... }, ... ]
-#                            requests, sent one after the other, which end with
-#                            one span and one request at the upstream each
+#                            requests, sent one after the other, each with its
+#                            span and with what it makes of them upstream
 #   --- pipeline: user       whose span it is, internal by itself
 #   --- prefix: x-op-        in front of the names of the headers
 #
 # An exchange is a hash:
 #
+#   uri       /t by itself
 #   send      the header lines of the request
+#   bytes     the whole request instead
+#   to        a socket of nginx, "unix:/path", instead of its port
+#   status    of the response, 200 by itself
+#   protocol  of the upstream, http by itself
+#   requests  how many reach it, 1 by itself; all have the same headers of ours
 #   trace     [trace-id, parent-id] that go on; without it, a new trace begins
 #   flags     which leave, in hex: 01 by itself, 03 with a new trace
 #   state     the tracestate that leaves and that the span has, if any
 #   left      the header lines that reach the upstream, where they are not ours
 #   spans     how many are recorded of the request: 0 or, by itself, 1
-#   to        a socket of nginx, "unix:/path", instead of its port
+#   span      more of the span, as in --- spans
 #
 # Without --- config all requests are traced and go to the upstream.
 
@@ -32,7 +38,8 @@ use TraceTest;
 use Upstream;
 
 our @EXPORT = (@TraceTest::EXPORT, qw(
-    upstream request exchange trace_headers traceparent_of forwarded));
+    upstream request exchange trace_headers traceparent_of
+    headers_of));
 
 my %upstreams;
 
@@ -100,50 +107,61 @@ sub traceparent_of {
         $span->{flags} & 0xff;
 }
 
-# what reaches the upstream is what the span says
+# the header lines that the upstream has to get from what the span says
 
-sub forwarded {
-    my ($request, $span, $name, $prefix) = @_;
+sub headers_of {
+    my ($span, $prefix) = @_;
     my @expected = 'traceparent: ' . traceparent_of($span);
 
     push @expected, "tracestate: $span->{trace_state}"
         if length($span->{trace_state} // '');
 
-    Test::More::is_deeply([trace_headers($request)],
-        [map { ($prefix // '') . $_ } @expected], "$name - headers out");
+    return map { ($prefix // '') . $_ } @expected;
+}
+
+# as the parameters of other protocols than http
+
+sub params_of {
+    return map { s/\A([^:]*)/'HTTP_' . uc($1) =~ tr{-}{_}r/er } @_;
+}
+
+sub check_span {
+    my ($e, $span, $name) = @_;
+    my $flags = hex($e->{flags} // ($e->{trace} ? '01' : '03'));
+    my ($trace_id, $parent_id) = @{$e->{trace} || ['', '']};
+
+    if ($e->{trace}) {
+        Test::More::is($span->{trace_id}, $trace_id, "$name - trace-id");
+
+    } else {
+        Test::More::unlike(join("\n", @{$e->{send} || []}),
+            qr/$span->{trace_id}/, "$name - new trace-id");
+    }
+
+    Test::More::is($span->{parent_span_id}, $parent_id, "$name - parent");
+    Test::More::is($span->{trace_state} // '', $e->{state} // '',
+        "$name - tracestate");
+    Test::More::is($span->{flags}, $flags | ($e->{trace} ? 0x300 : 0x100),
+        "$name - flags");
+    TraceTest::matches($span, $e->{span}, "$name - span") if $e->{span};
 }
 
 sub check_exchange {
-    my ($e, $response, $request, $span, $name, $prefix) = @_;
-    my $flags = hex($e->{flags} // ($e->{trace} ? '01' : '03'));
+    my ($e, $got, $span, $name, $prefix) = @_;
+    my $status = $e->{status} // 200;
+    my @out = $e->{left} ? @{$e->{left}} : headers_of($span, $prefix);
 
-    Test::More::like($response, qr{\AHTTP/1\.1 200 }, "$name - status");
+    Test::More::like($got->{response}, qr{\AHTTP/1\.1 $status },
+        "$name - status") if !$e->{bytes};
+    Test::More::is(scalar @{$got->{requests}}, $e->{requests} // 1,
+        "$name - requests");
 
-    if ($span) {
-        my ($trace_id, $parent_id) = @{$e->{trace} || ['', '']};
+    check_span($e, $span, $name) if $span;
 
-        if ($e->{trace}) {
-            Test::More::is($span->{trace_id}, $trace_id, "$name - trace-id");
+    @out = params_of(@out) if ($e->{protocol} // 'http') ne 'http';
 
-        } else {
-            Test::More::unlike(join("\n", @{$e->{send} || []}),
-                qr/$span->{trace_id}/, "$name - new trace-id");
-        }
-
-        Test::More::is($span->{parent_span_id}, $parent_id, "$name - parent");
-        Test::More::is($span->{trace_state} // '', $e->{state} // '',
-            "$name - tracestate");
-        Test::More::is($span->{flags},
-            $flags | ($e->{trace} ? 0x300 : 0x100), "$name - flags");
-    }
-
-    if ($e->{left}) {
-        Test::More::is_deeply([trace_headers($request)], $e->{left},
-            "$name - headers out");
-
-    } else {
-        forwarded($request, $span, $name, $prefix);
-    }
+    Test::More::is_deeply([trace_headers($_)], \@out, "$name - headers out")
+        for @{$got->{requests}};
 }
 
 sub run_exchanges {
@@ -151,29 +169,33 @@ sub run_exchanges {
     my $name = $block->name;
     my $prefix = $block->prefix // '';
     my @exchanges = @{$block->exchanges};
-    my ($n, @responses) = 0;
+    my ($n, @got) = 0;
 
     $prefix =~ s/\s//g;
     connection();                   # waits until nginx listens
+    $_->requests for values %upstreams;
 
     for my $e (@exchanges) {
-        push @responses,
-            exchange(request("/t", @{$e->{send} || []}), $e->{to});
+        my $bytes = $e->{bytes}
+            // request($e->{uri} // '/t', @{$e->{send} || []});
+
+        push @got, {
+            response => exchange($bytes, $e->{to}),
+            requests => [upstream($e->{protocol})
+                         ->requests($e->{requests} // 1)],
+        };
         $n += $e->{spans} // 1;
     }
 
-    my @requests = upstream()->requests(scalar @exchanges);
     my @all = spans_until($n);
     my @spans = @all;
 
-    Test::More::is(scalar @requests, scalar @exchanges, "$name - requests");
     Test::More::is(scalar @spans, $n, "$name - spans");
 
     for my $i (0 .. $#exchanges) {
         my $e = $exchanges[$i];
 
-        check_exchange($e, $responses[$i], $requests[$i],
-            ($e->{spans} // 1) ? shift @spans : undef,
+        check_exchange($e, $got[$i], ($e->{spans} // 1) ? shift @spans : undef,
             "$name - exchange $i", $prefix);
     }
 
