@@ -188,7 +188,23 @@ sub formats {
         || !$families{$_}{sample} } keys %families], [],
         'with one HELP and one TYPE, and samples');
 
+    is_deeply([named('directives')], [sort @order], 'directives.md has all');
+    is_deeply([grep { !$families{$_} } named('operations')], [],
+        'operations.md has no others');
     Promtool::check('metrics', $text, 'promtool has nothing to mend');
+}
+
+
+# the metrics that a page names
+
+sub named {
+    my $page = shift;
+
+    open my $fh, '<', "docs/$page.md" or die "$page: $!";
+    local $/;
+    my %names = map { $_ => 1 } <$fh> =~ /\b(nginx_trace_\w+[a-z])\b/g;
+
+    return sort keys %names;
 }
 
 
