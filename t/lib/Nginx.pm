@@ -8,6 +8,10 @@ package Nginx;
 #   $nginx->start;
 #   my ($status, $body) = $nginx->get('/path', 'Header: value');
 #   $nginx->signal('HUP'); $nginx->workers; $nginx->quit; $nginx->log
+#   $nginx->reload(http => '...'); $nginx->crash; $nginx->test; $nginx->memory
+#
+# With daemon => 1 it goes into the background. wrapper => [...] is a command
+# that starts it.
 
 use strict;
 use warnings;
@@ -83,19 +87,83 @@ sub start {
     my $self = shift;
 
     $self->configure;
-    unlink "$self->{dir}/nginx.pid";
+    unlink "$self->{dir}/nginx.pid", "$self->{dir}/nginx.sock";
 
     $self->{pid} = fork();
     die "fork: $!" if !defined $self->{pid};
 
     if ($self->{pid} == 0) {
-        exec $self->command('-g', 'daemon off;') or POSIX::_exit(1);
+        exec @{$self->{wrapper} || []},
+            $self->command($self->{daemon} ? () : ('-g', 'daemon off;'))
+            or POSIX::_exit(1);
     }
 
-    $self->wait_for(sub { $self->pid && $self->connect })
+    my $child = $self->{pid};
+    waitpid $child, 0 if $self->{daemon};
+
+    # a master that has no workers yet would miss a signal
+
+    $self->wait_for(sub {
+        return 1 if !$self->{daemon} && !alive($child);
+        $self->{pid} = $self->pid or return;
+        return $self->connect && ($self->workers
+            || $self->{main} =~ /master_process off/);
+    });
+
+    $self->{pid} = $self->pid
         or die 'nginx does not start: ' . $self->log;
 
     return $self;
+}
+
+# a new configuration, of which at least one worker is there on return
+
+sub reload {
+    my ($self, %conf) = @_;
+    my %old = map { $_ => 1 } $self->workers;
+
+    $self->configure(%conf);
+    $self->signal('HUP');
+    $self->wait_for(sub { grep { !$old{$_} } $self->workers })
+        or die 'nginx does not reload: ' . $self->log;
+}
+
+# all of nginx dies, the master first so that it does not replace a worker
+
+sub crash {
+    my $self = shift;
+    my @pids = ($self->{pid}, $self->workers);
+
+    kill 'KILL', @pids;
+    $self->gone($_, 10) for @pids;
+    undef $self->{pid};
+}
+
+# what "nginx -t" says, and whether it likes what it sees
+
+sub test {
+    my ($self, %conf) = @_;
+
+    $self->configure(%conf);
+
+    my $command = join ' ', map { "'$_'" } $self->command('-t');
+    my $output = `$command 2>&1`;
+
+    return ($output, $? == 0);
+}
+
+# bytes in use by the workers, with their share of what is shared
+
+sub memory {
+    my $self = shift;
+    my $sum = 0;
+
+    for my $pid ($self->workers) {
+        open my $fh, '<', "/proc/$pid/smaps_rollup" or next;
+        /^Pss:\s+(\d+) kB/ and $sum += $1 * 1024 while <$fh>;
+    }
+
+    return $sum;
 }
 
 sub pid {
@@ -203,8 +271,13 @@ sub DESTROY {
     my $status = $?;
 
     if ($self->{pid}) {
+        my @workers = $self->workers;
+
         kill 'TERM', $self->{pid};
-        kill 'KILL', $self->{pid} if !defined $self->gone($self->{pid}, 5);
+
+        if (!defined $self->gone($self->{pid}, 5)) {
+            kill 'KILL', $self->{pid}, @workers;
+        }
     }
 
     $? = $status;

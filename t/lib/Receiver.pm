@@ -1,9 +1,7 @@
 package Receiver;
 
 # An OTLP receiver that behaves as badly as a test asks. It runs as a process
-# of its own, on a Unix socket or on loopback, and writes a line for each
-# request that it has read: its number, the spans in it, its bytes, the value
-# of x-tenant; and one for each connection.
+# of its own, on a Unix socket or on loopback, and keeps a log of what it gets.
 #
 #   my $receiver = Receiver->new(socket => PATH, answer => sub {
 #       my ($socket, $n, $request) = @_;     # $n counts from 1
@@ -11,19 +9,30 @@ package Receiver;
 #       return 1;                            # or 0 to close
 #   });
 #
-# Without a socket it listens on a free port of loopback, $receiver->{port},
-# and needs a log => PATH. Of a request there are its head, its body, and as
-# it came, maybe compressed, its raw body.
+#   socket   without one it listens on a free port of |address|, 127.0.0.1 by
+#            itself, which is in $receiver->{port}; that needs a log => PATH
+#   delay    seconds before |answer| is called; other connections go on
+#   ids      the numbers in the spans, as in /r/17; are kept: see ids()
+#   whole    each span is looked through, and one that is torn is found
 #
-#   $receiver->requests; $receiver->spans; $receiver->stop
+# Of a request there are its head, its body, and as it came, maybe compressed,
+# its raw body.
+#
+#   $receiver->batches        what it has got: a hash for each request, with
+#       n, spans, bytes, raw (bytes as they came), tenant, connection, time,
+#       encoding, ids, and answered, the time when its answer had left
+#   $receiver->requests       the same as [n, spans, bytes, tenant]
+#   $receiver->torn           what was no whole request of whole spans
+#   $receiver->spans; $receiver->connections; $receiver->stop
 
 use strict;
 use warnings;
 
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use IO::Uncompress::Gunzip qw(gunzip);
+use Socket qw(SOMAXCONN);
 use Time::HiRes qw(sleep time);
 
 our $OK = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -31,12 +40,23 @@ our $OK = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
 
 sub ok { my $socket = shift; print $socket $OK; return 1 }
 
+# an answer of another status, with more header lines
+
+sub status {
+    my ($socket, $status, @headers) = @_;
+
+    print $socket join "\r\n", "HTTP/1.1 $status Status", 'Content-Length: 0',
+        @headers, '', '';
+    return 1;
+}
+
 sub new {
     my ($class, %conf) = @_;
-    my $self = bless { answer => \&ok, %conf }, $class;
+    my $self = bless { answer => \&ok, %conf, read => 0, batches => [],
+                       torn => [], connections => 0 }, $class;
 
     $self->{log} = "$self->{socket}.log" if !$self->{log};
-    open my $fh, '>>', $self->{log} or die $!;
+    open my $fh, '>', $self->{log} or die $!;
     close $fh;
 
     return $self->start;
@@ -67,15 +87,16 @@ sub listener {
     my $listener;
 
     if (!defined $self->{socket}) {
-        $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-            Listen => 512) or die "no port: $!";
+        $listener = IO::Socket::IP->new(Listen => SOMAXCONN, ReuseAddr => 1,
+            LocalHost => $self->{address} || '127.0.0.1',
+            LocalPort => $self->{port} || 0) or die "no port: $@";
         $self->{port} = $listener->sockport;
         return $listener;
     }
 
     unlink $self->{socket};
-    $listener = IO::Socket::UNIX->new(Local => $self->{socket}, Listen => 512)
-        or die "$self->{socket}: $!";
+    $listener = IO::Socket::UNIX->new(Local => $self->{socket},
+        Listen => SOMAXCONN) or die "$self->{socket}: $!";
     chmod 0666, $self->{socket};
 
     return $listener;
@@ -84,40 +105,66 @@ sub listener {
 sub serve {
     my ($self, $listener) = @_;
     my $select = IO::Select->new($listener);
-    my (%input, $n);
+    my $connections = 0;
+    my (%peer, @due, $n);
 
     open my $log, '>>', $self->{log} or die $!;
     $log->autoflush(1);
+    print $log "start\n";
+
+    my $close = sub {
+        my $socket = shift;
+
+        $select->remove($socket);
+        delete $peer{$socket};
+        close $socket;
+    };
+
+    my $answer = sub {
+        my ($socket, $n, $request) = @_;
+
+        return if !$peer{$socket};
+        my $more = $self->{answer}->($socket, $n, $request);
+        print $log "answered $n ", time, "\n";
+        $close->($socket) if !$more;
+    };
 
     while (1) {
-        for my $socket ($select->can_read) {
+        my $wait = @due ? $due[0]{time} - time : undef;
+        my @ready = $select->can_read(defined $wait && $wait < 0 ? 0 : $wait);
+
+        while (@due && $due[0]{time} <= time) {
+            $answer->(@{(shift @due)->{answer}});
+        }
+
+        for my $socket (@ready) {
             if ($socket == $listener) {
-                $select->add(scalar $listener->accept);
-                print $log "connection\n";
+                my $accepted = $listener->accept or next;
+                $accepted->autoflush(1);
+                $select->add($accepted);
+                $peer{$accepted} = { number => ++$connections, input => '' };
+                print $log "connection $connections\n";
                 next;
             }
 
-            my $got = sysread $socket, $input{$socket}, 65536,
-                length($input{$socket} // '');
+            my $peer = $peer{$socket} or next;
 
-            if (!$got) {
-                $select->remove($socket);
-                delete $input{$socket};
-                close $socket;
+            if (!sysread $socket, $peer->{input}, 262144,
+                length $peer->{input})
+            {
+                $close->($socket);
                 next;
             }
 
-            while (my $request = request(\$input{$socket})) {
-                print $log join(' ', ++$n, count_spans($request->{body}),
-                    length $request->{body}, $request->{tenant} // '-'), "\n";
+            while ($peer{$socket} && (my $request = request(\$peer->{input})))
+            {
+                print $log $self->note(++$n, $request, $peer->{number});
 
-                $socket->autoflush(1);
-
-                if (!$self->{answer}->($socket, $n, $request)) {
-                    $select->remove($socket);
-                    delete $input{$socket};
-                    close $socket;
-                    last;
+                if ($self->{delay}) {
+                    push @due, { time => time + $self->{delay},
+                                 answer => [$socket, $n, $request] };
+                } else {
+                    $answer->($socket, $n, $request);
                 }
             }
         }
@@ -128,35 +175,69 @@ sub serve {
 
 sub request {
     my $input = shift;
+    my $end = index $$input, "\r\n\r\n";
 
-    return if !defined $$input || $$input !~ /\A(.*?)\r\n\r\n/s;
+    return if $end < 0;
 
-    my $head = $1;
+    my $head = substr $$input, 0, $end;
     my ($length) = $head =~ /^Content-Length: (\d+)\r?$/m;
-    my $start = length($head) + 4;
+    my $start = $end + 4;
 
     return if length($$input) < $start + $length;
 
     my ($tenant) = $head =~ /^x-tenant: ([^\r]*)/mi;
+    my ($encoding) = $head =~ /^Content-Encoding: ([^\r]*)/mi;
     my $raw = substr $$input, $start, $length;
     my $body = $raw;
     substr $$input, 0, $start + $length, '';
 
-    if ($head =~ /^Content-Encoding: gzip\r?$/mi) {
+    if (($encoding // '') eq 'gzip') {
         gunzip(\$raw, \$body) or die 'no gzip';
     }
 
-    return { head => $head, body => $body, raw => $raw, tenant => $tenant };
+    return { head => $head, body => $body, raw => $raw, tenant => $tenant,
+             encoding => $encoding };
+}
+
+# the lines of a request in the log
+
+sub note {
+    my ($self, $n, $request, $connection) = @_;
+    my $body = $request->{body};
+    my $spans = eval { count_spans($body, $self->{whole}) };
+    my $torn = '';
+    my $ids = '';
+
+    if (!defined $spans) {
+        $torn = "torn $n $@";
+        $torn =~ s/\n?\z/\n/;
+        $spans = 0;
+    }
+
+    if ($self->{ids}) {
+        $ids = join ',', $body =~ m{/r/(\d+);}g;
+    }
+
+    return $torn . join(' ', 'request', $n, $spans, length $body,
+        length $request->{raw}, $request->{tenant} // '-', $connection, time,
+        $request->{encoding} // '-', $ids) . "\n";
 }
 
 # ExportTraceServiceRequest 1 -> ResourceSpans 2 -> ScopeSpans 2
 
 sub count_spans {
+    my ($body, $whole) = @_;
     my $n = 0;
 
-    for my $resource_spans (fields($_[0], 1)) {
+    for my $resource_spans (fields($body, 1)) {
         for my $scope_spans (fields($resource_spans, 2)) {
-            $n += fields($scope_spans, 2);
+            my @spans = fields($scope_spans, 2);
+
+            $n += @spans;
+
+            if ($whole) {
+                check_span($_) for @spans;
+            }
         }
     }
 
@@ -181,11 +262,42 @@ sub fields {
     return @values;
 }
 
+# dies if it has not all that a span of ours has, or more, or half of it
+
+sub check_span {
+    my $span = shift;
+    my ($pos, %length, %seen) = (0);
+
+    while ($pos < length $span) {
+        my $tag = varint($span, \$pos);
+        my $type = $tag & 7;
+        my $length = $type == 0 ? 0 : $type == 1 ? 8 : $type == 5 ? 4
+            : $type == 2 ? varint($span, \$pos)
+            : die "wire type $type in a span";
+
+        varint($span, \$pos) if $type == 0;
+        $length{$tag >> 3} = $length;
+        $seen{$tag >> 3}++;
+        $pos += $length;
+    }
+
+    die 'span of more than its length' if $pos != length $span;
+
+    # trace_id, span_id, name, kind, start, end
+    for ([1, 16], [2, 8], [5], [6], [7, 8], [8, 8]) {
+        my ($field, $length) = @$_;
+
+        die "field $field of a span" if ($seen{$field} // 0) != 1
+            || defined $length && $length{$field} != $length;
+    }
+}
+
 sub varint {
     my ($message, $pos) = @_;
     my ($value, $shift) = (0, 0);
 
     while (1) {
+        die 'end' if $$pos >= length $message;
         my $byte = ord substr $message, $$pos++, 1;
         $value |= ($byte & 0x7f) << $shift;
         return $value if $byte < 0x80;
@@ -193,33 +305,90 @@ sub varint {
     }
 }
 
-# the lines of the log: [number, spans, bytes, tenant]
+# what the log has more than last time
+
+sub update {
+    my $self = shift;
+
+    open my $fh, '<:raw', $self->{log} or die $!;
+    seek $fh, $self->{read}, 0;
+
+    while (my $line = <$fh>) {
+        last if $line !~ /\n\z/;
+        $self->{read} += length $line;
+        chomp $line;
+
+        my ($what, @fields) = split / /, $line, 10;
+
+        if ($what eq 'start') {
+            $self->{open} = {};
+
+        } elsif ($what eq 'connection') {
+            $self->{connections}++;
+
+        } elsif ($what eq 'torn') {
+            push @{$self->{torn}}, $line;
+
+        } elsif ($what eq 'answered') {
+            $self->{open}{$fields[0]}{answered} = $fields[1];
+
+        } else {
+            my %batch;
+
+            @batch{qw(n spans bytes raw tenant connection time encoding
+                ids)}
+                = @fields;
+            push @{$self->{batches}}, $self->{open}{$batch{n}} = \%batch;
+        }
+    }
+}
+
+sub batches {
+    my $self = shift;
+
+    $self->update;
+    return @{$self->{batches}};
+}
 
 sub requests {
     my $self = shift;
 
-    return map { [split ' '] } grep { /^\d/ } $self->lines;
+    return map { [@$_{qw(n spans bytes tenant)}] } $self->batches;
 }
 
 sub connections {
     my $self = shift;
 
-    return scalar grep { /^connection/ } $self->lines;
+    $self->update;
+    return $self->{connections};
 }
 
-sub lines {
+sub torn {
     my $self = shift;
 
-    open my $fh, '<', $self->{log} or die $!;
-    return grep { /\n\z/ } <$fh>;
+    $self->update;
+    return @{$self->{torn}};
 }
 
 sub spans {
     my $self = shift;
     my $n = 0;
 
-    $n += $_->[1] for $self->requests;
+    $n += $_->{spans} for $self->batches;
     return $n;
+}
+
+# how often each of the numbers has come
+
+sub ids {
+    my $self = shift;
+    my %ids;
+
+    for my $batch ($self->batches) {
+        $ids{$_}++ for split /,/, $batch->{ids};
+    }
+
+    return \%ids;
 }
 
 sub wait_spans {
@@ -238,6 +407,11 @@ sub stop {
     waitpid $self->{pid}, 0;
     undef $self->{pid};
 }
+
+# neither reads nor answers, and connections wait
+
+sub freeze { kill 'STOP', $_[0]{pid} }
+sub thaw { kill 'CONT', $_[0]{pid} }
 
 sub DESTROY {
     my $self = shift;
