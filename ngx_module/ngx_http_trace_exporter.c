@@ -500,6 +500,7 @@ ngx_http_trace_exporter_tick(ngx_event_t *ev)
 static void
 ngx_http_trace_exporter_orphans(ngx_event_t *ev)
 {
+    ngx_http_trace_ring_t      *ring;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = ev->data;
@@ -510,12 +511,21 @@ ngx_http_trace_exporter_orphans(ngx_event_t *ev)
         return;
     }
 
-    exporter->adopted = ngx_http_trace_ring_adopt(exporter->conf,
-                                                  exporter->log);
+    for ( ;; ) {
+        ring = ngx_http_trace_ring_adopt(exporter->conf, exporter->ring,
+                                         exporter->log);
+        if (ring == NULL) {
+            return;
+        }
 
-    if (exporter->adopted == NULL) {
-        return;
+        if (ring->counters->queued) {
+            break;
+        }
+
+        ngx_http_trace_ring_leave(exporter->conf->store, ring);
     }
+
+    exporter->adopted = ring;
 
     ngx_log_error(NGX_LOG_NOTICE, exporter->log, 0,
                   "%uL %V spans of another worker are adopted",

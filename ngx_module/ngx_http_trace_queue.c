@@ -28,7 +28,7 @@
 typedef struct {
     uint64_t                     offset;
     uint64_t                     size;
-    uint64_t                     pid;         /* of the last owner, to read */
+    uint64_t                     pid;         /* of the owner; 0: it left */
     uint64_t                     unowned;     /* ms since 1970, when seen so */
     ngx_http_trace_counters_t    counters;
 } ngx_http_trace_store_entry_t;
@@ -56,6 +56,8 @@ struct ngx_http_trace_store_s {
 
 static ngx_http_trace_store_t *ngx_http_trace_store_create(
     ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
+static ngx_uint_t ngx_http_trace_store_creatable(
+    ngx_http_trace_store_t *store);
 static ngx_int_t ngx_http_trace_store_check(ngx_http_trace_store_t *store,
     ngx_log_t *log);
 static ngx_int_t ngx_http_trace_store_replace(ngx_http_trace_store_t *store,
@@ -214,7 +216,8 @@ ngx_http_trace_store_create(ngx_http_trace_exporter_conf_t *ecf,
         /* a test leaves no file behind */
 
         if (store->fd == NGX_INVALID_FILE && ngx_test_config
-            && ngx_errno == NGX_ENOENT)
+            && ngx_errno == NGX_ENOENT
+            && ngx_http_trace_store_creatable(store))
         {
             return store;
         }
@@ -237,12 +240,36 @@ ngx_http_trace_store_create(ngx_http_trace_exporter_conf_t *ecf,
 }
 
 
+/* whether the directory is there, and lets us; sets errno */
+
+static ngx_uint_t
+ngx_http_trace_store_creatable(ngx_http_trace_store_t *store)
+{
+    int      rc;
+    u_char  *slash, c;
+
+    slash = (u_char *) strrchr((char *) store->file.data, '/');
+
+    /* with the slash: that of the root is all there is of it */
+
+    c = slash[1];
+    slash[1] = '\0';
+
+    rc = access((char *) store->file.data, W_OK|X_OK);
+
+    slash[1] = c;
+
+    return rc == 0;
+}
+
+
 /* what was there before, if anything, must be ours and whole */
 
 static ngx_int_t
 ngx_http_trace_store_check(ngx_http_trace_store_t *store, ngx_log_t *log)
 {
     char                            magic[sizeof(NGX_HTTP_TRACE_STORE_MAGIC)];
+    uint64_t                        end;
     ngx_uint_t                      i;
     ngx_file_info_t                 fi;
     ngx_http_trace_store_entry_t   *e;
@@ -291,22 +318,31 @@ ngx_http_trace_store_check(ngx_http_trace_store_t *store, ngx_log_t *log)
                                             log);
     }
 
-    if (header->rings > NGX_HTTP_TRACE_STORE_RINGS) {
+    if (header->rings > NGX_HTTP_TRACE_STORE_RINGS
+        || header->end > (uint64_t) ngx_file_size(&fi)
+        || header->end % ngx_pagesize)
+    {
         return ngx_http_trace_store_replace(store, "is damaged", log);
     }
+
+    /* one behind the other; a start that died may have left a gap */
+
+    end = NGX_HTTP_TRACE_STORE_HEADER;
 
     for (i = 0; i < header->rings; i++) {
         e = &header->entries[i];
 
-        if (e->offset < NGX_HTTP_TRACE_STORE_HEADER
+        if (e->offset < end
+            || e->offset > header->end
             || e->offset % ngx_pagesize
             || e->size < OTLP_QUEUE_SIZE_MIN
             || e->size > OTLP_QUEUE_SIZE_MAX
-            || e->offset > (uint64_t) ngx_file_size(&fi) - e->size
-            || e->offset + e->size > header->end)
+            || e->size > header->end - e->offset)
         {
             return ngx_http_trace_store_replace(store, "is damaged", log);
         }
+
+        end = e->offset + e->size;
     }
 
     return NGX_OK;
@@ -565,12 +601,14 @@ ngx_http_trace_ring_claim(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
 
 
 /*
- * A queue with spans in it that nobody owns, or NULL.  Not at once: a worker
- * may be about to start for it.
+ * A queue that its owner has not left, and that nobody owns now, or NULL.  Not
+ * at once: a worker may be about to start for it.  There may be spans in it
+ * even if none are counted: their owner may have died before it did that.
  */
 
 ngx_http_trace_ring_t *
-ngx_http_trace_ring_adopt(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
+ngx_http_trace_ring_adopt(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_http_trace_ring_t *own, ngx_log_t *log)
 {
     uint64_t                       now;
     ngx_uint_t                     i;
@@ -583,7 +621,9 @@ ngx_http_trace_ring_adopt(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
     for (i = 0; i < store->header->rings; i++) {
         e = &store->header->entries[i];
 
-        if (e->counters.queued == 0 || e->pid == (uint64_t) ngx_pid) {
+        /* a lock of our own is none to us; and a pid may be another's soon */
+
+        if (e->pid == 0 || i == own->n) {
             continue;
         }
 
