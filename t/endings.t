@@ -273,6 +273,7 @@ sub {
     is(scalar @_, 4, 'as many as nginx has logged');
     is($_->{attributes}{'http.response.status_code'}, undef, 'none sent')
         for @_;
+    is(scalar @_, 4, 'spans');
 }
 --- span_count: 4
 
@@ -428,3 +429,35 @@ sub {
            "request $_ starts after the one before") for 1 .. 5;
 }
 --- span_count: 6
+
+
+
+=== TEST 16: a head that comes in pieces belongs to the time
+--- config
+location /on { return 204; }
+location /variable { trace internal $arg_a; return 204; }
+location /early {
+    trace internal $http_host;
+    set $early $internal_trace_id;
+    return 204;
+}
+location /redirect { trace internal off; try_files /nosuch @on; }
+location @on { trace internal on; return 204; }
+--- client eval
+sub {
+    for (qw(/on /variable?a=1 /early /redirect)) {
+        my $socket = connection();
+
+        syswrite $socket, "GET $_ HTTP/1.1\r\nHost: a\r\nConnec";
+        select undef, undef, undef, 0.2;
+        syswrite $socket, "tion: close\r\n\r\n";
+        sysread $socket, my $answer, 4096;
+    }
+}
+--- check_spans eval
+sub {
+    cmp_ok($_->{end_time_unix_nano} - $_->{start_time_unix_nano}, '>=',
+           0.199e9, $_->{attributes}{'url.path'}) for @_;
+    is(scalar @_, 4, 'spans');
+}
+--- span_count: 4
