@@ -158,10 +158,23 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
         return NGX_ERROR;
     }
 
-    traceparent_format(sc->text, &sc->outbound);
     sc->ids = 1;
 
     return NGX_OK;
+}
+
+
+/* the traceparent that goes out: TRACEPARENT_LEN bytes, always the same ones */
+
+u_char *
+ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc)
+{
+    if (!sc->formatted) {
+        traceparent_format(sc->text, &sc->outbound);
+        sc->formatted = 1;
+    }
+
+    return sc->text;
 }
 
 

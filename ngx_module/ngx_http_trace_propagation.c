@@ -237,7 +237,7 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
         }
 
         edits[n].header = &pcf->traceparent;
-        edits[n].value.data = sc->text;
+        edits[n].value.data = ngx_http_trace_text(sc);
         edits[n].value.len = TRACEPARENT_LEN;
         n++;
 
