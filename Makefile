@@ -64,7 +64,7 @@ module_src := config $(proto) $(wildcard ngx_module/*.[ch]) $(lib_src) \
 
 .PHONY: all build libs tools module unit bench-programs fuzz-programs deps \
     deps-build demo test bench fuzz check asan interop install uninstall \
-    clean help
+    clean help FORCE
 .DELETE_ON_ERROR:
 
 all: build

@@ -448,9 +448,11 @@ ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
         return;
     }
 
-    exporter->ring->counters->recorded += n;
-
     ngx_http_trace_exporter_dropped(exporter, exporter->ring, reason, n);
+
+    /* last: if we die before, who settles the counters counts up, not down */
+
+    exporter->ring->counters->recorded += n;
 }
 
 

@@ -99,6 +99,13 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       0,
       NULL },
 
+    { ngx_string("trace_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_trace_status_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -255,6 +262,7 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
     }
 
+    tlcf->status = NGX_CONF_UNSET_UINT;
 
     return tlcf;
 }
@@ -299,6 +307,7 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     /* an "if" has the handler of its location */
 
+    ngx_conf_merge_uint_value(conf->status, prev->status, 0);
 
     c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     other = &conf->pipelines[NGX_HTTP_TRACE_USER];
@@ -399,6 +408,10 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     ngx_http_trace_exporter_conf_t  *ecf;
 
     tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    if (ngx_http_trace_status_init_conf(cf, tmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         ecf = &tmcf->exporters[i];

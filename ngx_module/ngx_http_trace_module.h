@@ -89,6 +89,7 @@ typedef struct {
 typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_complex_value_t       *routing;
+    ngx_uint_t                      status;   /* format of trace_status */
 } ngx_http_trace_loc_conf_t;
 
 
@@ -99,6 +100,8 @@ typedef struct {
                                                       /* of ngx_keyval_t */
     ngx_uint_t                      enabled[NGX_HTTP_TRACE_PIPELINES];
                                          /* some location is not "off" */
+    ngx_str_t                       status_file;    /* of a trace_status */
+    ngx_uint_t                      status_line;    /* 0: there is none */
     ngx_uint_t                      realip;         /* nginx has it */
     ngx_uint_t                      realip_addr;    /* indices of variables */
     ngx_uint_t                      realip_port;
@@ -261,6 +264,14 @@ void ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
+
+
+/* ngx_http_trace_status.c */
+
+char *ngx_http_trace_status_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_trace_status_init_conf(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 
 
 /* ngx_http_trace_variables.c */

@@ -1,6 +1,6 @@
 # What the pages say is so: nginx takes each of their examples and says what
 # the tables of errors say, each message of the module is on a page, and the
-# Synopsis of README.md does what it promises.
+# Synopsis of README.md does what it promises. promtool takes the alerts.
 
 use strict;
 use warnings;
@@ -10,6 +10,8 @@ use IO::Socket::UNIX;
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(sleep time);
+
+use Promtool;
 
 my $build = $ENV{TEST_BUILD} // 'build';
 my @nginx = split ' ', $ENV{TEST_NGINX_BINARY} // 'nginx';
@@ -28,7 +30,7 @@ $context{location} = 'server';
 my $synopsis;
 
 for my $page ('README.md', glob 'docs/*.md') {
-    my ($section, $line, $example, $n) = ('', 0);
+    my ($section, $line, $example, $rules, $n) = ('', 0);
 
     for (split /^/, slurp($page)) {
         $line++;
@@ -37,6 +39,18 @@ for my $page ('README.md', glob 'docs/*.md') {
         if (/^```nginx$/) {
             $example = '';
             $n = $line;
+
+        } elsif (/^```yaml$/) {
+            $rules = '';
+            $n = $line;
+
+        } elsif (/^```$/ && defined $rules) {
+            Promtool::check('rules', $rules, "$page:$n: alerts")
+                if $rules =~ /^groups:/;
+            undef $rules;
+
+        } elsif (defined $rules) {
+            $rules .= $_;
 
         } elsif (/^```$/ && defined $example) {
             my $said = check_configuration(configuration($example));
@@ -204,7 +218,7 @@ sub check_configuration {
 
 sub messages {
     my %text = map { my $text = slurp("docs/$_.md"); $text =~ s/\s+/ /g;
-        ($_ => $text) } qw(directives otel-collector);
+        ($_ => $text) } qw(directives operations);
 
     for my $file (glob 'ngx_module/*.c') {
         my $source = slurp($file);
@@ -213,7 +227,7 @@ sub messages {
             [^"]*? ((?:"(?:\\.|[^"\\])*"\s*)+)/gxs)
         {
             my ($page, $message) = $2 eq 'EMERG' ? ('directives', $3)
-                : ('otel-collector', $3);
+                : ('operations', $3);
 
             $message = join '', $message =~ /"((?:\\.|[^"\\])*)"/g;
             $message =~ s/\\(.)/$1/g;
