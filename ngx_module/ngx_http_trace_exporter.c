@@ -453,6 +453,7 @@ ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
     /* last: if we die before, who settles the counters counts up, not down */
 
     exporter->ring->counters->recorded += n;
+    ngx_http_trace_ring_update(exporter->ring);
 }
 
 
