@@ -10,6 +10,8 @@
 static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
+static ngx_inline ngx_http_trace_ctx_t *ngx_http_trace_settled(
+    ngx_http_request_t *r);
 
 static void *ngx_http_trace_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_trace_create_loc_conf(ngx_conf_t *cf);
@@ -184,11 +186,10 @@ ngx_http_trace_preaccess_handler(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t  *ctx;
 
-    ctx = ngx_http_trace_decide(r);
+    ctx = ngx_http_trace_settled(r);
 
-    if (ctx->pipelines[NGX_HTTP_TRACE_INTERNAL].recorded
-        || ctx->pipelines[NGX_HTTP_TRACE_USER].recorded)
-    {
+    if (ctx->recorded) {
+
         /* without memory the request goes on with the headers it has */
 
         (void) ngx_http_trace_inject(r, ctx);
@@ -209,15 +210,39 @@ ngx_http_trace_log_handler(ngx_http_request_t *r)
         return NGX_OK;
     }
 
-    ctx = ngx_http_trace_decide(r);
+    ctx = ngx_http_trace_settled(r);
 
-    if (ctx->pipelines[NGX_HTTP_TRACE_INTERNAL].recorded
-        || ctx->pipelines[NGX_HTTP_TRACE_USER].recorded)
-    {
+    if (ctx->recorded) {
         ngx_http_trace_request_spans(r, ctx);
     }
 
     return NGX_OK;
+}
+
+
+/* the request's context with the decision; the short way for most requests */
+
+static ngx_inline ngx_http_trace_ctx_t *
+ngx_http_trace_settled(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (ctx && ctx->decided) {
+        return ctx;
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r->main, ngx_http_trace_module);
+
+    if (tlcf->idle && ctx == NULL
+        && !r->main->internal && !r->main->filter_finalize)
+    {
+        return ngx_http_trace_set_untraced(r);
+    }
+
+    return ngx_http_trace_decide(r);
 }
 
 
@@ -311,6 +336,10 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     other = &conf->pipelines[NGX_HTTP_TRACE_USER];
+
+    conf->idle = (c->decision == NGX_HTTP_TRACE_OFF && c->believe_all
+                  && other->decision == NGX_HTTP_TRACE_OFF
+                  && other->believe_all);
 
     if (c->decision && other->decision
         && c->context && other->context

@@ -89,6 +89,7 @@ typedef struct {
 typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_complex_value_t       *routing;
+    ngx_uint_t                      idle;     /* off, and nobody to distrust */
     ngx_uint_t                      status;   /* format of trace_status */
 } ngx_http_trace_loc_conf_t;
 
@@ -122,7 +123,6 @@ typedef struct {
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     ids:1;
     unsigned                     formatted:1;
-    unsigned                     recorded:1;
     unsigned                     queued:1;
 } ngx_http_trace_span_ctx_t;
 
@@ -131,6 +131,7 @@ typedef struct {
     ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     clock;       /* add to monotonic time */
+    ngx_uint_t                   recorded;    /* pipelines, as bits */
     unsigned                     decided:1;
 } ngx_http_trace_ctx_t;
 

@@ -52,26 +52,30 @@ static void ngx_http_trace_status_facts(ngx_http_request_t *r,
       offsetof(ngx_http_trace_facts_t, field) }
 
 
+/* those of a type stand together */
+
 static ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
 
     ngx_http_trace_known("http.request.method", 1, method),
+    ngx_http_trace_known("url.scheme", 1, scheme),
+    ngx_http_trace_known("network.protocol.version", 1, protocol_version),
+
     ngx_http_trace_str("http.request.method_original", 1, method_original),
     ngx_http_trace_str("url.path", 1, path),
     ngx_http_trace_str("url.query", 1, query),
-    ngx_http_trace_known("url.scheme", 1, scheme),
     ngx_http_trace_str("server.address", 1, server_address),
-    ngx_http_trace_num("server.port", 1, server_port),
-    ngx_http_trace_num("http.response.status_code", 1, status_code),
     ngx_http_trace_str("error.type", 1, error_type),
     ngx_http_trace_str("client.address", 0, client_address),
     ngx_http_trace_str("network.peer.address", 0, peer_address),
-    ngx_http_trace_num("network.peer.port", 0, peer_port),
-    ngx_http_trace_known("network.protocol.version", 1, protocol_version),
     ngx_http_trace_str("user_agent.original", 1, user_agent),
+
+    ngx_http_trace_num("server.port", 1, server_port),
+    ngx_http_trace_num("http.response.status_code", 1, status_code),
+    ngx_http_trace_num("network.peer.port", 0, peer_port),
     ngx_http_trace_num("http.request.body.size", 1, request_size),
     ngx_http_trace_num("http.response.body.size", 1, response_size),
 
-    { ngx_null_string, 0, 0, 0 }
+    { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0 }
 };
 
 
@@ -200,48 +204,38 @@ void
 ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
     ngx_uint_t mask)
 {
-    u_char                    *fact;
     int64_t                    number;
     ngx_str_t                 *string;
     ngx_http_trace_known_t    *known;
     ngx_http_trace_semconv_t  *sc;
 
-    for (sc = ngx_http_trace_semconvs; sc->name.len; sc++, mask >>= 1) {
+#define ngx_http_trace_fact(type)                                             \
+    ((type *) ((u_char *) facts + sc->offset))
 
-        if (!(mask & 1)) {
-            continue;
+    sc = ngx_http_trace_semconvs;
+
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_KNOWN; sc++, mask >>= 1) {
+        known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
+
+        if ((mask & 1) && known) {
+            otlp_span_encoded(span, known->encoded, known->len, 1);
         }
+    }
 
-        fact = (u_char *) facts + sc->offset;
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_STRING; sc++, mask >>= 1) {
+        string = ngx_http_trace_fact(ngx_str_t);
 
-        switch (sc->type) {
+        if ((mask & 1) && string->len) {
+            otlp_span_string(span, (char *) sc->name.data, sc->name.len,
+                             string->data, string->len);
+        }
+    }
 
-        case NGX_HTTP_TRACE_KNOWN:
-            known = *(ngx_http_trace_known_t **) fact;
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_INT; sc++, mask >>= 1) {
+        number = *ngx_http_trace_fact(int64_t);
 
-            if (known) {
-                otlp_span_encoded(span, known->encoded, known->len, 1);
-            }
-
-            break;
-
-        case NGX_HTTP_TRACE_INT:
-            number = *(int64_t *) fact;
-
-            if (number >= 0) {
-                otlp_span_int(span, (char *) sc->name.data, sc->name.len,
-                              number);
-            }
-
-            break;
-
-        default: /* NGX_HTTP_TRACE_STRING */
-            string = (ngx_str_t *) fact;
-
-            if (string->len) {
-                otlp_span_string(span, (char *) sc->name.data, sc->name.len,
-                                 string->data, string->len);
-            }
+        if ((mask & 1) && number >= 0) {
+            otlp_span_int(span, (char *) sc->name.data, sc->name.len, number);
         }
     }
 }

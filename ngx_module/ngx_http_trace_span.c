@@ -40,7 +40,7 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     ngx_http_trace_facts(r, &facts);
 
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
-        if (ctx->pipelines[i].recorded) {
+        if (ctx->recorded & (1 << i)) {
             ngx_http_trace_request_span(r, ctx, &facts, end, i);
         }
     }

@@ -198,7 +198,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
         }
     }
 
-    *ours = ctx->decided ? sc->recorded : sc->ids;
+    *ours = ctx->decided ? (ctx->recorded >> pipeline) & 1 : sc->ids;
 
     return sc;
 }
