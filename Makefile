@@ -78,7 +78,7 @@ help:
 	@echo 'make check      layers, style, documentation'
 	@echo 'make asan       the tests again, in an nginx with sanitizers'
 	@echo 'make fuzz       fuzz each parser for SECONDS=60'
-	@echo 'make bench      instructions per call, beside their budgets'
+	@echo 'make bench      instructions per call and per request, beside budgets'
 	@echo 'make interop    against other implementations of the standards'
 	@echo 'make install    libraries, headers, command, module;'
 	@echo '                PREFIX=/usr/local DESTDIR='
@@ -209,8 +209,9 @@ test: deps
 	    $(filter-out t/fuzz.t,$(sort $(wildcard t/*.t))))
 
 bench: deps
-	@$(MAKE) --no-print-directory -s bench-programs
-	@t/bench/run $(bench)
+	@$(MAKE) --no-print-directory -s module bench-programs
+	@t/bench/run $(bench); calls=$$?; echo; \
+	    TEST_BUILD=$(abspath $(BUILD)) t/bench/nginx && exit $$calls
 
 fuzz: deps
 	@$(MAKE) --no-print-directory -s fuzz-programs

@@ -53,10 +53,12 @@ ngx_http_trace_get_ctx(ngx_http_request_t *r)
 ngx_http_trace_ctx_t *
 ngx_http_trace_create_ctx(ngx_http_request_t *r)
 {
-    uint64_t               now, monotonic;
-    ngx_time_t            *tp;
-    ngx_pool_cleanup_t    *cln;
-    ngx_http_trace_ctx_t  *ctx;
+    uint64_t                    now, monotonic;
+    ngx_uint_t                  i;
+    ngx_time_t                 *tp;
+    ngx_pool_cleanup_t         *cln;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_span_ctx_t  *sc;
 
     r = r->main;
 
@@ -68,7 +70,22 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     cln->handler = ngx_http_trace_cleanup;
 
     ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_trace_ctx_t));
+
+    /* most of it is only read with a flag that says that it was written */
+
+    ctx->decided = 0;
+    ctx->recorded = 0;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        sc = &ctx->pipelines[i];
+
+        sc->extracted = 0;
+        sc->parent = 0;
+        sc->ids = 0;
+        sc->formatted = 0;
+        sc->queued = 0;
+        sc->tracestate.len = 0;
+    }
 
     /* in this order: a pause between the two makes no span end too early */
 
@@ -158,10 +175,23 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
         return NGX_ERROR;
     }
 
-    traceparent_format(sc->text, &sc->outbound);
     sc->ids = 1;
 
     return NGX_OK;
+}
+
+
+/* the traceparent that goes out: TRACEPARENT_LEN bytes, always the same ones */
+
+u_char *
+ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc)
+{
+    if (!sc->formatted) {
+        traceparent_format(sc->text, &sc->outbound);
+        sc->formatted = 1;
+    }
+
+    return sc->text;
 }
 
 

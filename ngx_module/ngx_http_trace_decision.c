@@ -48,7 +48,7 @@ ngx_http_trace_decide(ngx_http_request_t *r)
             return ngx_http_trace_set_untraced(r);
         }
 
-        if (ctx && ctx->pipelines[i].recorded) {
+        if (ctx && (ctx->recorded & (1 << i))) {
             continue;
         }
 
@@ -78,7 +78,7 @@ ngx_http_trace_decide(ngx_http_request_t *r)
         ngx_http_trace_extract(r, &tlcf->pipelines[i], sc);
 
         if (ngx_http_trace_ids(sc) == NGX_OK) {
-            sc->recorded = 1;
+            ctx->recorded |= 1 << i;
         }
     }
 

@@ -416,8 +416,7 @@ ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     n = otlp_queue_commit(&exporter->ring->queue, span, len,
                           ngx_http_trace_msec());
 
-    exporter->ring->counters->recorded++;
-    ngx_http_trace_ring_update(exporter->ring);
+    ngx_http_trace_ring_added(exporter->ring);
 
     if (exporter->exiting) {
         exporter->deadline = ngx_current_msec + exporter->conf->timeout;
@@ -454,6 +453,7 @@ ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
     /* last: if we die before, who settles the counters counts up, not down */
 
     exporter->ring->counters->recorded += n;
+    ngx_http_trace_ring_update(exporter->ring);
 }
 
 
@@ -487,6 +487,7 @@ ngx_http_trace_exporter_tick(ngx_event_t *ev)
 
     exporter = ev->data;
 
+    ngx_http_trace_ring_update(exporter->ring);
     otlp_queue_stat(&exporter->ring->queue, &stat);
 
     exporter->due = stat.untaken;

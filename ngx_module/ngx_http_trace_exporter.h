@@ -148,6 +148,7 @@ ngx_http_trace_ring_t *ngx_http_trace_ring_adopt(
     ngx_log_t *log);
 void ngx_http_trace_ring_leave(ngx_http_trace_store_t *store,
     ngx_http_trace_ring_t *ring);
+void ngx_http_trace_ring_added(ngx_http_trace_ring_t *ring);
 void ngx_http_trace_ring_update(ngx_http_trace_ring_t *ring);
 uint64_t ngx_http_trace_msec(void);
 

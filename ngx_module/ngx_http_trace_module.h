@@ -37,7 +37,8 @@ typedef enum {
     NGX_HTTP_TRACE_STRINGS,
     NGX_HTTP_TRACE_INT,
     NGX_HTTP_TRACE_DOUBLE,
-    NGX_HTTP_TRACE_BOOL
+    NGX_HTTP_TRACE_BOOL,
+    NGX_HTTP_TRACE_KNOWN
 } ngx_http_trace_type_e;
 
 
@@ -73,6 +74,7 @@ typedef struct {
     ngx_array_t                 *trusted;          /* of ngx_cidr_t */
 
     ngx_http_complex_value_t    *span_name;
+    ngx_str_t                    route;       /* empty: not to be told */
 
     ngx_array_t                 *attributes;
                                         /* of ngx_http_trace_attribute_t */
@@ -87,6 +89,7 @@ typedef struct {
 typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_complex_value_t       *routing;
+    ngx_uint_t                      idle;     /* off, and nobody to distrust */
     ngx_uint_t                      status;   /* format of trace_status */
 } ngx_http_trace_loc_conf_t;
 
@@ -113,12 +116,13 @@ typedef struct {
     traceparent_t                outbound;    /* with |ids| */
     ngx_str_t                    received;    /* the header, with |parent| */
     ngx_str_t                    tracestate;  /* valid, or empty */
-    u_char                       text[TRACEPARENT_LEN];    /* with |ids| */
+    u_char                       text[TRACEPARENT_LEN];
+                                              /* see ngx_http_trace_text() */
 
     unsigned                     extracted:1;
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     ids:1;
-    unsigned                     recorded:1;
+    unsigned                     formatted:1;
     unsigned                     queued:1;
 } ngx_http_trace_span_ctx_t;
 
@@ -127,34 +131,40 @@ typedef struct {
     ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     clock;       /* add to monotonic time */
+    ngx_uint_t                   recorded;    /* pipelines, as bits */
     unsigned                     decided:1;
 } ngx_http_trace_ctx_t;
 
 
-/* ngx_http_trace_module.c */
+/* a value that is known beforehand, and the attribute encoded with it */
 
-ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
-    ngx_str_t *name);
+#define NGX_HTTP_TRACE_KNOWN_MAX      48
+
+typedef struct {
+    ngx_str_t                    value;
+    ngx_uint_t                   number;      /* nginx's for it, or 0 */
+    size_t                       len;
+    u_char                       encoded[NGX_HTTP_TRACE_KNOWN_MAX];
+} ngx_http_trace_known_t;
 
 
 /*
- * What is known of a request at its end.  An empty string, and a number below
- * 0, is not known.
+ * What is known of a request at its end.  An empty string, a number below 0,
+ * and NULL is not known.
  */
 
 typedef struct {
-    ngx_str_t                    method;
+    ngx_http_trace_known_t      *method;      /* never NULL */
+    ngx_http_trace_known_t      *scheme;
+    ngx_http_trace_known_t      *protocol_version;
+
     ngx_str_t                    method_original;
-    ngx_str_t                    scheme;
     ngx_str_t                    path;
     ngx_str_t                    query;
     ngx_str_t                    server_address;
-    ngx_str_t                    location;
-    ngx_str_t                    route;       /* the location, if to be told */
     ngx_str_t                    error_type;
     ngx_str_t                    client_address;
     ngx_str_t                    peer_address;
-    ngx_str_t                    protocol_version;
     ngx_str_t                    user_agent;
 
     int64_t                      server_port;
@@ -164,10 +174,41 @@ typedef struct {
     int64_t                      response_size;
 
     ngx_uint_t                   status;      /* sent or not */
-    ngx_uint_t                   other;       /* the method is not known */
-    ngx_uint_t                   inside;      /* the location is internal */
     u_char                       error[NGX_INT_T_LEN];
+    u_char                       name[128];   /* where a span's may be made */
 } ngx_http_trace_facts_t;
+
+
+/* ngx_http_trace_conf.c */
+
+char *ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_service(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_trace_pipelines(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name);
+ngx_int_t ngx_http_trace_attribute_name(ngx_conf_t *cf,
+    ngx_command_t *cmd, ngx_str_t *name);
+ngx_conf_enum_t *ngx_http_trace_enum(ngx_conf_enum_t *e,
+    ngx_str_t *name);
+ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name);
+
+
+/* ngx_http_trace_conf_attribute.c */
+
+char *ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_trace_merge_attributes(ngx_conf_t *cf,
+    ngx_http_trace_pipeline_conf_t *prev,
+    ngx_http_trace_pipeline_conf_t *conf, ngx_uint_t pipeline);
 
 
 /* ngx_http_trace_ctx.c */
@@ -178,6 +219,7 @@ ngx_http_trace_ctx_t *ngx_http_trace_create_ctx(ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_set_untraced(ngx_http_request_t *r);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
 ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
+u_char *ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc);
 ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
     ngx_int_t *port);
 
@@ -213,16 +255,15 @@ ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 
 #define NGX_HTTP_TRACE_SEMCONV_ALL    ((ngx_uint_t) -1)
 
+void ngx_http_trace_semconv_init(void);
 ngx_uint_t ngx_http_trace_semconv_minimal(void);
 ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
 void ngx_http_trace_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
-void ngx_http_trace_facts_for(ngx_http_trace_facts_t *facts,
-    ngx_uint_t pipeline);
 void ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
     ngx_uint_t mask);
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_str_t *name);
+    ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
 
 

@@ -77,7 +77,7 @@ ngx_http_trace_extract(ngx_http_request_t *r,
         }
     }
 
-    /* several are as none: standards.md, W3C rule 7 */
+    /* several are as none: W3C Trace Context, section 3.2.1 */
 
     if (n != 1
         || traceparent_parse(&sc->inbound, found->value.data,
@@ -232,12 +232,14 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
         sc = &ctx->pipelines[i];
         pcf = &tlcf->pipelines[i];
 
-        if (!sc->recorded || !(pcf->context & NGX_HTTP_TRACE_INJECT)) {
+        if (!(ctx->recorded & (1 << i))
+            || !(pcf->context & NGX_HTTP_TRACE_INJECT))
+        {
             continue;
         }
 
         edits[n].header = &pcf->traceparent;
-        edits[n].value.data = sc->text;
+        edits[n].value.data = ngx_http_trace_text(sc);
         edits[n].value.len = TRACEPARENT_LEN;
         n++;
 

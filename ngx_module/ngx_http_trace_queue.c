@@ -730,7 +730,21 @@ ngx_http_trace_ring_leave(ngx_http_trace_store_t *store,
 }
 
 
-/* after each change of the queue, for all to see */
+/*
+ * For all to see: at once that there is one span more, and how much they are
+ * with the next update.
+ */
+
+void
+ngx_http_trace_ring_added(ngx_http_trace_ring_t *ring)
+{
+    ring->counters->recorded++;
+
+    if (ring->counters->queued++ == 0) {
+        ngx_http_trace_ring_update(ring);
+    }
+}
+
 
 void
 ngx_http_trace_ring_update(ngx_http_trace_ring_t *ring)

@@ -17,10 +17,10 @@ typedef struct {
 } ngx_http_trace_semconv_t;
 
 
+static void ngx_http_trace_semconv_encode(ngx_str_t *name,
+    ngx_http_trace_known_t *known);
 static void ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
-static ngx_uint_t ngx_http_trace_method_name(ngx_http_request_t *r,
-    ngx_str_t *name);
 static void ngx_http_trace_url_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 static void ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query);
@@ -39,6 +39,10 @@ static void ngx_http_trace_status_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 
 
+#define ngx_http_trace_known(name, minimal, field)                            \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_KNOWN,                        \
+      offsetof(ngx_http_trace_facts_t, field) }
+
 #define ngx_http_trace_str(name, minimal, field)                              \
     { ngx_string(name), minimal, NGX_HTTP_TRACE_STRING,                       \
       offsetof(ngx_http_trace_facts_t, field) }
@@ -48,27 +52,69 @@ static void ngx_http_trace_status_facts(ngx_http_request_t *r,
       offsetof(ngx_http_trace_facts_t, field) }
 
 
+/* those of a type stand together */
+
 static ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
 
-    ngx_http_trace_str("http.request.method", 1, method),
+    ngx_http_trace_known("http.request.method", 1, method),
+    ngx_http_trace_known("url.scheme", 1, scheme),
+    ngx_http_trace_known("network.protocol.version", 1, protocol_version),
+
     ngx_http_trace_str("http.request.method_original", 1, method_original),
     ngx_http_trace_str("url.path", 1, path),
     ngx_http_trace_str("url.query", 1, query),
-    ngx_http_trace_str("url.scheme", 1, scheme),
     ngx_http_trace_str("server.address", 1, server_address),
-    ngx_http_trace_num("server.port", 1, server_port),
-    ngx_http_trace_str("http.route", 1, route),
-    ngx_http_trace_num("http.response.status_code", 1, status_code),
     ngx_http_trace_str("error.type", 1, error_type),
     ngx_http_trace_str("client.address", 0, client_address),
     ngx_http_trace_str("network.peer.address", 0, peer_address),
-    ngx_http_trace_num("network.peer.port", 0, peer_port),
-    ngx_http_trace_str("network.protocol.version", 1, protocol_version),
     ngx_http_trace_str("user_agent.original", 1, user_agent),
+
+    ngx_http_trace_num("server.port", 1, server_port),
+    ngx_http_trace_num("http.response.status_code", 1, status_code),
+    ngx_http_trace_num("network.peer.port", 0, peer_port),
     ngx_http_trace_num("http.request.body.size", 1, request_size),
     ngx_http_trace_num("http.response.body.size", 1, response_size),
 
-    { ngx_null_string, 0, 0, 0 }
+    { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0 }
+};
+
+
+#define ngx_http_trace_value(value, number)                                   \
+    { ngx_string(value), number, 0, { 0 } }
+
+
+/* values that there are few of: encoded once, and only copied later */
+
+static ngx_http_trace_known_t  ngx_http_trace_methods[] = {
+    ngx_http_trace_value("GET", NGX_HTTP_GET),
+    ngx_http_trace_value("HEAD", NGX_HTTP_HEAD),
+    ngx_http_trace_value("POST", NGX_HTTP_POST),
+    ngx_http_trace_value("PUT", NGX_HTTP_PUT),
+    ngx_http_trace_value("DELETE", NGX_HTTP_DELETE),
+    ngx_http_trace_value("OPTIONS", NGX_HTTP_OPTIONS),
+    ngx_http_trace_value("PATCH", NGX_HTTP_PATCH),
+    ngx_http_trace_value("TRACE", NGX_HTTP_TRACE),
+    ngx_http_trace_value("CONNECT", 0),
+    ngx_http_trace_value("QUERY", 0),
+    ngx_http_trace_value("_OTHER", 0),
+    { ngx_null_string, 0, 0, { 0 } }
+};
+
+
+static ngx_http_trace_known_t  ngx_http_trace_schemes[] = {
+    ngx_http_trace_value("http", 0),
+    ngx_http_trace_value("https", 0),
+    { ngx_null_string, 0, 0, { 0 } }
+};
+
+
+static ngx_http_trace_known_t  ngx_http_trace_versions[] = {
+    ngx_http_trace_value("1.1", NGX_HTTP_VERSION_11),
+    ngx_http_trace_value("2", NGX_HTTP_VERSION_20),
+    ngx_http_trace_value("3", 3000),
+    ngx_http_trace_value("1.0", NGX_HTTP_VERSION_10),
+    ngx_http_trace_value("0.9", NGX_HTTP_VERSION_9),
+    { ngx_null_string, 0, 0, { 0 } }
 };
 
 
@@ -84,6 +130,36 @@ static ngx_str_t  ngx_http_trace_secrets[] = {
 
 
 static ngx_str_t  ngx_http_trace_redacted = ngx_string("REDACTED");
+
+
+void
+ngx_http_trace_semconv_init(void)
+{
+    static ngx_str_t  method = ngx_string("http.request.method");
+    static ngx_str_t  scheme = ngx_string("url.scheme");
+    static ngx_str_t  version = ngx_string("network.protocol.version");
+
+    ngx_http_trace_semconv_encode(&method, ngx_http_trace_methods);
+    ngx_http_trace_semconv_encode(&scheme, ngx_http_trace_schemes);
+    ngx_http_trace_semconv_encode(&version, ngx_http_trace_versions);
+}
+
+
+static void
+ngx_http_trace_semconv_encode(ngx_str_t *name, ngx_http_trace_known_t *known)
+{
+    otlp_span_t  span;
+
+    for ( /* void */ ; known->value.len; known++) {
+        otlp_span_attributes_begin(&span, known->encoded,
+                                   NGX_HTTP_TRACE_KNOWN_MAX);
+
+        otlp_span_string(&span, (char *) name->data, name->len,
+                         known->value.data, known->value.len);
+
+        known->len = span.pos - known->encoded;
+    }
+}
 
 
 ngx_uint_t
@@ -124,37 +200,42 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 }
 
 
-/* an empty string, and a number below 0, is not known */
-
 void
 ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
     ngx_uint_t mask)
 {
-    int64_t                   *number;
+    int64_t                    number;
     ngx_str_t                 *string;
+    ngx_http_trace_known_t    *known;
     ngx_http_trace_semconv_t  *sc;
 
-    for (sc = ngx_http_trace_semconvs; sc->name.len; sc++, mask >>= 1) {
+#define ngx_http_trace_fact(type)                                             \
+    ((type *) ((u_char *) facts + sc->offset))
 
-        if (!(mask & 1)) {
-            continue;
+    sc = ngx_http_trace_semconvs;
+
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_KNOWN; sc++, mask >>= 1) {
+        known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
+
+        if ((mask & 1) && known) {
+            otlp_span_encoded(span, known->encoded, known->len, 1);
         }
+    }
 
-        if (sc->type == NGX_HTTP_TRACE_STRING) {
-            string = (ngx_str_t *) ((u_char *) facts + sc->offset);
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_STRING; sc++, mask >>= 1) {
+        string = ngx_http_trace_fact(ngx_str_t);
 
-            if (string->len) {
-                otlp_span_string(span, (char *) sc->name.data, sc->name.len,
-                                 string->data, string->len);
-            }
+        if ((mask & 1) && string->len) {
+            otlp_span_string(span, (char *) sc->name.data, sc->name.len,
+                             string->data, string->len);
+        }
+    }
 
-        } else {
-            number = (int64_t *) ((u_char *) facts + sc->offset);
+    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_INT; sc++, mask >>= 1) {
+        number = *ngx_http_trace_fact(int64_t);
 
-            if (*number >= 0) {
-                otlp_span_int(span, (char *) sc->name.data, sc->name.len,
-                              *number);
-            }
+        if ((mask & 1) && number >= 0) {
+            otlp_span_int(span, (char *) sc->name.data, sc->name.len, number);
         }
     }
 }
@@ -164,32 +245,36 @@ ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
 
 ngx_int_t
 ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_str_t *name)
+    ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name)
 {
     u_char     *p;
     ngx_str_t   method;
 
-    method = facts->method;
+    method = facts->method->value;
 
-    if (facts->other) {
+    if (method.data[0] == '_') {
         ngx_str_set(&method, "HTTP");
     }
 
-    if (facts->route.len == 0) {
+    if (route->len == 0) {
         *name = method;
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, method.len + 1 + facts->route.len);
-    if (p == NULL) {
-        return NGX_ERROR;
+    p = facts->name;
+
+    if (method.len + 1 + route->len > sizeof(facts->name)) {
+        p = ngx_pnalloc(r->pool, method.len + 1 + route->len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     name->data = p;
 
     p = ngx_cpymem(p, method.data, method.len);
     *p++ = ' ';
-    p = ngx_cpymem(p, facts->route.data, facts->route.len);
+    p = ngx_cpymem(p, route->data, route->len);
 
     name->len = p - name->data;
 
@@ -207,10 +292,6 @@ ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts)
 void
 ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
 {
-    ngx_http_core_loc_conf_t  *clcf;
-
-    ngx_memzero(facts, sizeof(ngx_http_trace_facts_t));
-
     ngx_http_trace_method_facts(r, facts);
     ngx_http_trace_url_facts(r, facts);
     ngx_http_trace_server_facts(r, facts);
@@ -219,26 +300,10 @@ ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
     ngx_http_trace_body_facts(r, facts);
     ngx_http_trace_status_facts(r, facts);
 
+    facts->user_agent.len = 0;
+
     if (r->headers_in.user_agent) {
         facts->user_agent = r->headers_in.user_agent->value;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    facts->location = clcf->name;
-    facts->inside = clcf->internal || clcf->named;
-}
-
-
-/* a location that is not to be reached from outside is no tenant's business */
-
-void
-ngx_http_trace_facts_for(ngx_http_trace_facts_t *facts, ngx_uint_t pipeline)
-{
-    facts->route = facts->location;
-
-    if (pipeline == NGX_HTTP_TRACE_USER && facts->inside) {
-        ngx_str_null(&facts->route);
     }
 }
 
@@ -247,47 +312,33 @@ static void
 ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts)
 {
-    if (!ngx_http_trace_method_name(r, &facts->method)) {
-        facts->other = 1;
-        facts->method_original = facts->method;
-        ngx_str_set(&facts->method, "_OTHER");
-    }
-}
+    ngx_str_t                *name;
+    ngx_http_trace_known_t   *known;
 
+    name = &facts->method_original;
 
-/*
- * The method as it was sent, also of a request whose line was too long to be
- * read to its end.  Returns whether it is one of RFC 9110, PATCH or QUERY.
- */
-
-static ngx_uint_t
-ngx_http_trace_method_name(ngx_http_request_t *r, ngx_str_t *name)
-{
     *name = r->method_name;
+
+    /* nginx names no method where the line was too long to read to its end */
 
     if (name->len == 0 && r->method_end) {
         name->data = r->request_start;
         name->len = r->method_end + 1 - r->request_start;
     }
 
-    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_POST|NGX_HTTP_PUT
-                     |NGX_HTTP_DELETE|NGX_HTTP_OPTIONS|NGX_HTTP_PATCH
-                     |NGX_HTTP_TRACE))
-    {
-        return name->len != 0;
+    for (known = ngx_http_trace_methods; known[1].value.len; known++) {
+
+        if (known->number
+            ? (r->method == known->number && name->len)
+            : (name->len == known->value.len
+               && ngx_strncmp(name->data, known->value.data, name->len) == 0))
+        {
+            name->len = 0;
+            break;
+        }
     }
 
-    switch (name->len) {
-
-    case 5:
-        return ngx_strncmp(name->data, "QUERY", 5) == 0;
-
-    case 7:
-        return ngx_strncmp(name->data, "CONNECT", 7) == 0;
-
-    default:
-        return 0;
-    }
+    facts->method = known;
 }
 
 
@@ -296,15 +347,16 @@ ngx_http_trace_url_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
 {
     u_char  *p;
 
-    ngx_str_set(&facts->scheme, "http");
+    facts->scheme = &ngx_http_trace_schemes[0];
 
 #if (NGX_HTTP_SSL)
     if (r->connection->ssl) {
-        ngx_str_set(&facts->scheme, "https");
+        facts->scheme = &ngx_http_trace_schemes[1];
     }
 #endif
 
     facts->path = r->unparsed_uri;
+    facts->query.len = 0;
 
     p = ngx_strlchr(facts->path.data, facts->path.data + facts->path.len, '?');
 
@@ -499,6 +551,8 @@ ngx_http_trace_peer_facts(ngx_http_request_t *r,
 {
     ngx_int_t  port;
 
+    facts->client_address.len = 0;
+
     if (r->connection->sockaddr->sa_family != AF_UNIX) {
         facts->client_address = r->connection->addr_text;
     }
@@ -519,30 +573,16 @@ static void
 ngx_http_trace_protocol_version(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts)
 {
-    switch (r->http_version) {
+    ngx_http_trace_known_t  *known;
 
-    case NGX_HTTP_VERSION_9:
-        ngx_str_set(&facts->protocol_version, "0.9");
-        break;
-
-    case NGX_HTTP_VERSION_10:
-        ngx_str_set(&facts->protocol_version, "1.0");
-        break;
-
-    case NGX_HTTP_VERSION_11:
-        ngx_str_set(&facts->protocol_version, "1.1");
-        break;
-
-    case NGX_HTTP_VERSION_20:
-        ngx_str_set(&facts->protocol_version, "2");
-        break;
-
-#if (NGX_HTTP_V3)
-    case NGX_HTTP_VERSION_30:
-        ngx_str_set(&facts->protocol_version, "3");
-        break;
-#endif
+    for (known = ngx_http_trace_versions; known->value.len; known++) {
+        if (known->number == r->http_version) {
+            facts->protocol_version = known;
+            return;
+        }
     }
+
+    facts->protocol_version = NULL;
 }
 
 
@@ -585,6 +625,8 @@ ngx_http_trace_status_facts(ngx_http_request_t *r,
     {
         facts->status_code = facts->status;
     }
+
+    facts->error_type.len = 0;
 
     if (facts->status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
         ngx_str_set(&facts->error_type, "client_closed");

@@ -40,8 +40,7 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     ngx_http_trace_facts(r, &facts);
 
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
-        if (ctx->pipelines[i].recorded) {
-            ngx_http_trace_facts_for(&facts, i);
+        if (ctx->recorded & (1 << i)) {
             ngx_http_trace_request_span(r, ctx, &facts, end, i);
         }
     }
@@ -213,7 +212,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     }
 
     if (name.len == 0
-        && ngx_http_trace_semconv_name(r, facts, &name) != NGX_OK)
+        && ngx_http_trace_semconv_name(r, facts, &pcf->route, &name) != NGX_OK)
     {
         ngx_str_null(&name);
     }

@@ -115,7 +115,7 @@ ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     switch (n) {
 
     case NGX_HTTP_TRACE_VAR_TRACEPARENT:
-        v->data = ours ? sc->text : sc->received.data;
+        v->data = ours ? ngx_http_trace_text(sc) : sc->received.data;
         v->len = ours ? TRACEPARENT_LEN : sc->received.len;
         return NGX_OK;
 
@@ -198,7 +198,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
         }
     }
 
-    *ours = ctx->decided ? sc->recorded : sc->ids;
+    *ours = ctx->decided ? (ctx->recorded >> pipeline) & 1 : sc->ids;
 
     return sc;
 }

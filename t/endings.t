@@ -7,7 +7,23 @@ use TraceTest;
 
 # the lines of the access log, each with status and request line
 
+# what the access log says, once it has |n| lines: nginx writes them after the
+# response, and after a lingering close
+
 sub logged {
+    my $n = shift;
+    my @lines;
+
+    for (1 .. 100) {
+        @lines = log_lines();
+        last if @lines >= $n;
+        select undef, undef, undef, 0.05;
+    }
+
+    return @lines;
+}
+
+sub log_lines {
     open my $fh, '<', "$ENV{TEST_NGINX_SERVROOT}/logs/access.log"
         or die "access.log: $!";
     return map { m{"(.*?)" (\d{3}) } ? "$2 $1" : $_ } <$fh>;
@@ -71,7 +87,7 @@ sub {
 
     is_deeply(\@answers, [(map { "HTTP/1.1 $_" } (400) x 7, 505, 414, 400, 400,
         405, 405, 501)], 'answers');
-    is(scalar ::logged(), 14, 'logged');
+    is(scalar ::logged(14), 14, 'logged');
 }
 --- check_spans eval
 sub {
@@ -109,7 +125,7 @@ sub {
     talk(::request('POST /only', 'Content-Length: 1') . 'x');
     talk(::request('POST /limit', 'Content-Length: 11') . 'x' x 11);
     talk(::request('POST /limit', 'Content-Length: 99999999999'));
-    is(scalar ::logged(), 7, 'logged');
+    is(scalar ::logged(7), 7, 'logged');
 }
 --- check_spans eval
 sub {
@@ -265,7 +281,7 @@ sub {
     close $socket;
     select undef, undef, undef, 0.3;
 
-    is_deeply([::logged()], ['408 GET /t HTTP/1.1', '408 GET /t', '408 ',
+    is_deeply([::logged(3)], ['408 GET /t HTTP/1.1', '408 GET /t', '408 ',
                              '400 GET /t HTTP/1.1'], 'logged');
 }
 --- check_spans eval
@@ -273,6 +289,7 @@ sub {
     is(scalar @_, 4, 'as many as nginx has logged');
     is($_->{attributes}{'http.response.status_code'}, undef, 'none sent')
         for @_;
+    is(scalar @_, 4, 'spans');
 }
 --- span_count: 4
 
@@ -288,7 +305,7 @@ sub {
     connection() for 1 .. 5;
     is(talk(''), '', 'says nothing');
     like(talk("GET /t HTTP/1.1\r\nHost: a\r\n\r\n"), qr/204/, 'one request');
-    is(scalar ::logged(), 1, 'logged');
+    is(scalar ::logged(1), 1, 'logged');
 }
 --- spans eval
 [{ name => 'GET /t' }]
@@ -339,7 +356,7 @@ ok
 --- client eval
 sub {
     get('/auth_request', '/ssi', '/mirror');
-    cmp_ok(scalar ::logged(), '>', 3, 'subrequests are logged');
+    cmp_ok(scalar ::logged(4), '>', 3, 'subrequests are logged');
 }
 --- check_spans eval
 sub {
@@ -428,3 +445,35 @@ sub {
            "request $_ starts after the one before") for 1 .. 5;
 }
 --- span_count: 6
+
+
+
+=== TEST 16: a head that comes in pieces belongs to the time
+--- config
+location /on { return 204; }
+location /variable { trace internal $arg_a; return 204; }
+location /early {
+    trace internal $http_host;
+    set $early $internal_trace_id;
+    return 204;
+}
+location /redirect { trace internal off; try_files /nosuch @on; }
+location @on { trace internal on; return 204; }
+--- client eval
+sub {
+    for (qw(/on /variable?a=1 /early /redirect)) {
+        my $socket = connection();
+
+        syswrite $socket, "GET $_ HTTP/1.1\r\nHost: a\r\nConnec";
+        select undef, undef, undef, 0.2;
+        syswrite $socket, "tion: close\r\n\r\n";
+        sysread $socket, my $answer, 4096;
+    }
+}
+--- check_spans eval
+sub {
+    cmp_ok($_->{end_time_unix_nano} - $_->{start_time_unix_nano}, '>=',
+           0.199e9, $_->{attributes}{'url.path'}) for @_;
+    is(scalar @_, 4, 'spans');
+}
+--- span_count: 4

@@ -25,6 +25,7 @@ package Upstream;
 use strict;
 use warnings;
 
+use IO::Select;
 use IO::Socket::UNIX;
 use JSON::PP;
 use Time::HiRes qw(sleep time);
@@ -40,12 +41,18 @@ sub new {
         Listen => 128) or die "$self->{socket}: $!";
     chmod 0777, $self->{socket};
 
+    # readable when nobody is left who has the other end: the test is gone,
+    # whichever way
+
+    pipe my $gone, $self->{alive} or die "pipe: $!";
+
     $self->{pid} = fork();
     die "fork: $!" if !defined $self->{pid};
 
     if ($self->{pid} == 0) {
         $SIG{TERM} = 'DEFAULT';
-        $self->serve($listener);
+        close $self->{alive};
+        $self->serve($listener, $gone);
         leave();
     }
 
@@ -87,12 +94,16 @@ sub requests {
 }
 
 sub serve {
-    my ($self, $listener) = @_;
+    my ($self, $listener, $gone) = @_;
+    my $select = IO::Select->new($listener, $gone);
 
     local $SIG{CHLD} = 'IGNORE';
 
     while (1) {
-        my $socket = $listener->accept or next;
+        my @ready = $select->can_read;
+
+        last if grep { $_ == $gone } @ready;
+        my $socket = @ready && $listener->accept or next;
         my $pid = fork();
 
         if (defined $pid && $pid == 0) {
