@@ -17,7 +17,7 @@
 
 #define NGX_HTTP_TRACE_LOG_INTERVAL   60000    /* ms between lines of a kind */
 #define NGX_HTTP_TRACE_EXIT_INTERVAL  10       /* ms, of a worker that exits */
-#define NGX_HTTP_TRACE_ADOPT_INTERVAL 1000     /* ms between looks for orphans */
+#define NGX_HTTP_TRACE_ADOPT_INTERVAL 1000     /* ms, of looking for orphans */
 
 /* full jitter: a wait is anything up to these, doubled each time */
 #define NGX_HTTP_TRACE_BACKOFF_MIN    100      /* ms */
@@ -120,6 +120,8 @@ static void ngx_http_trace_exporter_done(ngx_http_trace_http_client_t *client,
     ngx_http_trace_http_end_e end, const char *error);
 static void ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_succeeded(
+    ngx_http_trace_sender_t *sender);
+static void ngx_http_trace_exporter_rejected(
     ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
@@ -811,14 +813,11 @@ ngx_http_trace_exporter_done(ngx_http_trace_http_client_t *client,
 static void
 ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender)
 {
-    ngx_uint_t                  status;
-    ngx_http_trace_drop_e       reason;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = sender->exporter;
-    status = sender->client.status.code;
 
-    switch (otlp_response_verdict(status)) {
+    switch (otlp_response_verdict(sender->client.status.code)) {
 
     case OTLP_EXPORTED:
         ngx_http_trace_exporter_succeeded(sender);
@@ -832,18 +831,7 @@ ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender)
         return;
 
     default: /* OTLP_REJECTED */
-        ngx_http_trace_exporter_failing(sender,
-                                        NGX_HTTP_TRACE_FAILED_REJECTED, NULL);
-
-        /* the receiver is there: the next batch may be better */
-
-        exporter->failures = 0;
-
-        reason = (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE)
-                 ? NGX_HTTP_TRACE_TOO_LARGE : NGX_HTTP_TRACE_REJECTED;
-
-        ngx_http_trace_exporter_dropped(exporter, sender->batch->ring, reason,
-                                        sender->batch->spans.records);
+        ngx_http_trace_exporter_rejected(sender);
     }
 
     ngx_http_trace_exporter_release(exporter, sender->batch);
@@ -904,6 +892,41 @@ ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender)
         ngx_http_trace_exporter_dropped(exporter, batch->ring,
                                         NGX_HTTP_TRACE_REJECTED, rejected);
     }
+}
+
+
+/* the receiver is there, and wants others, but not these: the next may do */
+
+static void
+ngx_http_trace_exporter_rejected(ngx_http_trace_sender_t *sender)
+{
+    ngx_uint_t                  status;
+    ngx_http_trace_drop_e       reason;
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = sender->exporter;
+    status = sender->client.status.code;
+
+    exporter->failures = 0;
+    exporter->ring->counters->failed[NGX_HTTP_TRACE_FAILED_REJECTED]++;
+
+    if (ngx_http_trace_exporter_may_log(&exporter->message_logged,
+                                        exporter->message_once))
+    {
+        ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
+                      "receiver %V rejects %V spans: status %ui",
+                      &exporter->conf->url.url,
+                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      status);
+
+        exporter->message_once = 1;
+    }
+
+    reason = (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE)
+             ? NGX_HTTP_TRACE_TOO_LARGE : NGX_HTTP_TRACE_REJECTED;
+
+    ngx_http_trace_exporter_dropped(exporter, sender->batch->ring, reason,
+                                    sender->batch->spans.records);
 }
 
 
@@ -972,9 +995,7 @@ ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
         wait = ngx_min(wait, NGX_HTTP_TRACE_BACKOFF_MIN);
     }
 
-    if (failure != NGX_HTTP_TRACE_FAILED_REJECTED
-        && !exporter->pause.timer_set)
-    {
+    if (!exporter->pause.timer_set) {
         ngx_add_timer(&exporter->pause, wait);
     }
 

@@ -8,7 +8,8 @@
 #include "ngx_http_trace_gzip.h"
 
 
-#define NGX_HTTP_TRACE_GZIP_WBITS     (MAX_WBITS + 16)    /* with a gzip header */
+/* with gzip's header */
+#define NGX_HTTP_TRACE_GZIP_WBITS     (MAX_WBITS + 16)
 #define NGX_HTTP_TRACE_GZIP_MEMLEVEL  8
 
 

@@ -203,7 +203,10 @@ ngx_http_trace_store_create(ngx_http_trace_exporter_conf_t *ecf,
 
     store->file.len = ecf->queue_file.len;
     store->file.data = (u_char *) store + sizeof(ngx_http_trace_store_t);
-    ngx_memcpy(store->file.data, ecf->queue_file.data, store->file.len);
+
+    if (store->file.len) {
+        ngx_memcpy(store->file.data, ecf->queue_file.data, store->file.len);
+    }
 
     if (store->file.len == 0) {
         store->fd = memfd_create("nginx trace queue", MFD_CLOEXEC);

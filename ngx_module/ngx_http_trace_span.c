@@ -9,6 +9,9 @@
 
 #define NGX_HTTP_TRACE_SPAN_MIN       1024
 
+/* names are to be few and short; a variable may know nothing of that */
+#define NGX_HTTP_TRACE_NAME_MAX       1024
+
 
 static void ngx_http_trace_request_span(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts, uint64_t end,
@@ -53,6 +56,7 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 {
     size_t                      min, room;
     u_char                     *buf;
+    ngx_int_t                   rc;
     ngx_str_t                   routing;
     otlp_span_head_t            head;
     traceparent_view_t          frame;
@@ -90,13 +94,17 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
             return;
         }
 
-        if (ngx_http_trace_span_encode(r, ctx, facts, pipeline, &head, end,
-                                       buf, room, &frame)
-            == NGX_OK
-            || room >= OTLP_SPAN_MAX)
-        {
+        rc = ngx_http_trace_span_encode(r, ctx, facts, pipeline, &head, end,
+                                        buf, room, &frame);
+
+        if (rc == NGX_OK || room >= OTLP_SPAN_MAX) {
             break;
         }
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_ENCODE, 1);
+        return;
     }
 
     ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len);
@@ -105,8 +113,10 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 }
 
 
-/* NGX_DECLINED if something did not fit: |frame| is a whole span all the same
-   if |room| is OTLP_SPAN_MAX */
+/*
+ * NGX_DECLINED if an attribute or a link did not fit: |frame| is a whole span
+ * without them.  NGX_ERROR if nothing did.
+ */
 
 static ngx_int_t
 ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
@@ -123,15 +133,7 @@ ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     pcf = &tlcf->pipelines[pipeline];
 
     if (otlp_span_begin(&span, buf, room, head) != 0) {
-
-        if (room < OTLP_SPAN_MAX) {
-            return NGX_DECLINED;
-        }
-
-        /* a name of the operator's that is longer than any span may be */
-
-        head->name.len = 0;
-        (void) otlp_span_begin(&span, buf, room, head);
+        return NGX_ERROR;
     }
 
     ngx_http_trace_semconv(facts, &span, pcf->semconv);
@@ -218,7 +220,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     }
 
     view->data = name.data;
-    view->len = name.len;
+    view->len = ngx_min(name.len, NGX_HTTP_TRACE_NAME_MAX);
 }
 
 

@@ -61,7 +61,8 @@ scene 'a receiver is away under load, and comes back', sub {
 scene '100,000 requests, as fast as they go; answers take 100 ms', sub {
     my $dir = shift;
     my $receiver = receiver($dir, delay => 0.1, whole => 0);
-    my $nginx = nginx($dir, 'queue 32m;')->start;
+    # one of the workers may get nearly all of them
+    my $nginx = nginx($dir, 'queue 64m;')->start;
     my $result = clients($nginx, requests => 100_000, connections => 32)->wait;
 
     is(scalar @{$result->{finished}}, 100_000, 'all are served');
@@ -155,7 +156,7 @@ scene 'a queue is full', sub {
     is($status->{spans_recorded}, 20_000, 'all are counted');
     cmp_ok($full, '>', 10_000, 'as dropped, most');
     cmp_ok($status->{queue_bytes}, '<=', 512 * 1024, 'the rest is bounded');
-    cmp_ok($status->{queue_bytes}, '>', 500 * 1024, 'and fills the queues');
+    cmp_ok($status->{queue_bytes}, '>', 250 * 1024, 'and fills a queue');
     my @lines = $nginx->log =~ /spans were dropped, .*"queue_full"/g;
     cmp_ok(scalar @lines, '>=', 1, 'the log says so');
     cmp_ok(scalar @lines, '<=', 2, 'once for each worker');
@@ -280,7 +281,7 @@ scene 'gzip', sub {
 scene 'a request is never larger than 4 MiB', sub {
     my $dir = shift;
     my $receiver = receiver($dir);
-    my $nginx = nginx($dir, 'batch_size 8192; queue 32m; interval 300ms;',
+    my $nginx = nginx($dir, 'batch_size 8192; queue 64m; interval 300ms;',
         http => 'large_client_header_buffers 4 32k;',
         server => 'location / { trace internal on; return 204;
                 trace_attribute internal a $arg_a;

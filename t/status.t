@@ -406,14 +406,14 @@ sub queue_full {
     my $nginx = nginx($dir, 'interval 10ms; queue 256k;',
         http => "trace internal on; trace_span_name $long;");
 
-    load($nginx, 150);
+    load($nginx, 300);
 
-    my $is = settled($nginx, sub { $_[0]{internal}{spans_recorded} == 150 })
+    my $is = settled($nginx, sub { $_[0]{internal}{spans_recorded} == 300 })
         ->{internal};
     my $full = $is->{spans_dropped}{queue_full};
 
     cmp_ok($full, '>', 10, 'a full queue takes no more');
-    is($is->{queue_spans}, 150 - $full, 'and keeps what it has');
+    is($is->{queue_spans}, 300 - $full, 'and keeps what it has');
     is($is->{queue_size_bytes}, 256 * 1024, 'its size');
     cmp_ok($is->{queue_bytes}, '<=', 256 * 1024, 'is not exceeded');
     cmp_ok($is->{queue_bytes}, '>', 256 * 1024 - 5000, 'and used');
@@ -424,7 +424,7 @@ sub queue_full {
 
     my $receiver = Receiver->new(socket => "$dir/otlp.sock");
     $is = settled($nginx, sub { !$_[0]{internal}{queue_spans} })->{internal};
-    is($is->{spans_exported}, 150 - $full, 'all in it are delivered');
+    is($is->{spans_exported}, 300 - $full, 'all in it are delivered');
     is($is->{spans_dropped}{queue_full}, $full, 'and none of the others');
     is($is->{queue_oldest_seconds}, 0, 'nothing is old in an empty queue');
 }
