@@ -99,9 +99,10 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
 
     if (store == NULL
         || store->file.len != ecf->queue_file.len
-        || ngx_strncmp(store->file.data, ecf->queue_file.data,
-                       store->file.len)
-           != 0)
+        || (store->file.len
+            && ngx_strncmp(store->file.data, ecf->queue_file.data,
+                           store->file.len)
+               != 0))
     {
         store = ngx_http_trace_store_create(ecf, cycle->log);
         if (store == NULL) {
