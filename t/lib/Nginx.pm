@@ -2,7 +2,8 @@ package Nginx;
 
 # An nginx of a test's own, for what Test::Nginx cannot express: signals,
 # reloads, workers that die. It listens on $dir/nginx.sock and on a free port
-# of loopback, and is ended when the object goes.
+# of loopback, and is ended when the object goes. A start may take 10 seconds, or
+# patience => SECONDS.
 #
 #   my $nginx = Nginx->new(http => '...', server => '...', main => '...');
 #   $nginx->start;
@@ -92,7 +93,7 @@ sub start {
         exec $self->command('-g', 'daemon off;') or POSIX::_exit(1);
     }
 
-    $self->wait_for(sub { $self->pid && $self->connect })
+    $self->wait_for(sub { $self->pid && $self->connect }, $self->{patience})
         or die 'nginx does not start: ' . $self->log;
 
     return $self;
