@@ -358,6 +358,12 @@ ngx_http_trace_url_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
     facts->path = r->unparsed_uri;
     facts->query.len = 0;
 
+    /* a request line that was refused has left no URI */
+
+    if (facts->path.len == 0) {
+        return;
+    }
+
     p = ngx_strlchr(facts->path.data, facts->path.data + facts->path.len, '?');
 
     if (p) {

@@ -45,6 +45,7 @@ sub counts {
 sub thousands {
     my $number = sprintf '%.0f', $_[0];
 
+    $number =~ s/^-0$/0/;
     1 while $number =~ s/^(-?\d+)(\d{3})/$1,$2/;
 
     return $number;

@@ -2,7 +2,8 @@ package Nginx;
 
 # An nginx of a test's own, for what Test::Nginx cannot express: signals,
 # reloads, workers that die. It listens on $dir/nginx.sock and on a free port
-# of loopback, and is ended when the object goes.
+# of loopback, and is ended when the object goes. A start may take 10 seconds, or
+# patience => SECONDS.
 #
 #   my $nginx = Nginx->new(http => '...', server => '...', main => '...');
 #   $nginx->start;
@@ -108,7 +109,7 @@ sub start {
         $self->{pid} = $self->pid or return;
         return $self->connect && ($self->workers
             || $self->{main} =~ /master_process off/);
-    });
+    }, $self->{patience});
 
     $self->{pid} = $self->pid
         or die 'nginx does not start: ' . $self->log;
