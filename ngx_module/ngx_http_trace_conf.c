@@ -11,6 +11,7 @@
 #define NGX_HTTP_TRACE_BOTH           ((1 << NGX_HTTP_TRACE_PIPELINES) - 1)
 
 
+static ngx_uint_t ngx_http_trace_word(ngx_str_t *name);
 static ngx_int_t ngx_http_trace_context_headers(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *name);
 static ngx_int_t ngx_http_trace_optional_pipelines(ngx_conf_t *cf,
@@ -32,11 +33,10 @@ ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_int_t                          pipeline;
-    ngx_http_trace_main_conf_t        *tmcf;
-    ngx_http_trace_pipeline_conf_t    *pcf;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                       *value, name;
+    ngx_int_t                        pipeline;
+    ngx_http_trace_main_conf_t      *tmcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
 
     value = cf->args->elts;
 
@@ -67,7 +67,10 @@ ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    if (value[2].data[0] != '$') {
+    name.data = value[2].data + 1;
+    name.len = value[2].len ? value[2].len - 1 : 0;
+
+    if (value[2].data[0] != '$' || !ngx_http_trace_word(&name)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid value \"%V\" in \"trace %V\", write "
                            "\"on\", \"off\" or a variable", &value[2],
@@ -76,24 +79,35 @@ ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     pcf->decision = NGX_HTTP_TRACE_VALUE;
+    pcf->decision_value = ngx_http_get_variable_index(cf, &name);
 
-    pcf->decision_value = ngx_palloc(cf->pool,
-                                     sizeof(ngx_http_complex_value_t));
-    if (pcf->decision_value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[2];
-    ccv.complex_value = pcf->decision_value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (pcf->decision_value == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* the name of a variable, as nginx reads it in a string */
+
+static ngx_uint_t
+ngx_http_trace_word(ngx_str_t *name)
+{
+    u_char  ch;
+    size_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        ch = ngx_tolower(name->data[i]);
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')
+              || ch == '_'))
+        {
+            return 0;
+        }
+    }
+
+    return name->len != 0;
 }
 
 

@@ -90,19 +90,17 @@ static ngx_uint_t
 ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)
 {
-    ngx_str_t  value;
+    ngx_http_variable_value_t  *v;
 
     if (pcf->decision != NGX_HTTP_TRACE_VALUE) {
         return pcf->decision;
     }
 
-    if (ngx_http_complex_value(r, pcf->decision_value, &value) != NGX_OK) {
-        return 0;
-    }
+    v = ngx_http_get_flushed_variable(r, pcf->decision_value);
 
-    if (value.len == 0
-        || (value.len == 1 && value.data[0] == '0')
-        || (value.len == 3 && ngx_strncmp(value.data, "off", 3) == 0))
+    if (v == NULL || v->not_found || v->len == 0
+        || (v->len == 1 && v->data[0] == '0')
+        || (v->len == 3 && ngx_strncmp(v->data, "off", 3) == 0))
     {
         return 0;
     }

@@ -63,7 +63,7 @@ typedef struct {
     ngx_uint_t                   line;
 
     ngx_uint_t                   decision;
-    ngx_http_complex_value_t    *decision_value;
+    ngx_int_t                    decision_value;   /* index of a variable */
 
     ngx_uint_t                   context;
     ngx_http_trace_header_t      traceparent;

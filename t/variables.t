@@ -380,7 +380,11 @@ location /late {
     return 204;
 }
 location /arg { trace internal $arg_x; return 204; }
-location /two { trace internal $arg_x$arg_y; return 204; }
+location /two {
+    set $two $arg_x$arg_y;
+    trace internal $two;
+    return 204;
+}
 location /parent {
     trace internal $internal_parent_sampled;
     return 204;
