@@ -239,13 +239,17 @@ export_request_t *
 decode_request(uint8_t *body, size_t len, const char **why)
 {
     size_t left = DECODE_MEMORY_MAX;
-    bytes_t message = {body, body + len};
+    bytes_t message;
     export_request_t *request;
     ProtobufCMessage *unpacked;
     ProtobufCAllocator allocator = {take_memory, give_memory, &left};
 
     static const ProtobufCMessageDescriptor *type
         = &COLLECTOR(export_trace_service_request__descriptor);
+
+    /* an empty body may have no address */
+    message.pos = body;
+    message.end = len > 0 ? body + len : body;
 
     if (check_message(type, message, 1, why) != 0) {
         return NULL;
