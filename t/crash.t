@@ -327,9 +327,16 @@ scene 'a damaged queue in a good file is replaced, and counted', sub {
     $receiver->stop;
     my ($nginx, $result) = dead($dir);
 
-    my $lost = number("$dir/queue", $entries + entry_size($dir) - 24);
-    cmp_ok($lost, '>', 0, 'spans in the first queue');
-    my $start = number("$dir/queue", $entries);
+    # one of the workers may have got nothing
+
+    my ($entry, $lost) = ($entries);
+    for (1 .. 2) {
+        $lost = number("$dir/queue", $entry + entry_size($dir) - 24);
+        last if $lost;
+        $entry += entry_size($dir);
+    }
+    cmp_ok($lost, '>', 0, 'spans in a queue');
+    my $start = number("$dir/queue", $entry);
     patch("$dir/queue", $start + 64, "\xff" x 100);
 
     $receiver->start;
