@@ -50,9 +50,15 @@ scene 'a receiver is away under load, and comes back', sub {
     delivered($receiver, $result);
     my $status = balance($nginx);
     is($status->{export_up}, 1, 'up again');
-    cmp_ok($most, '<', $before + 2 * 64 * $MiB + 8 * $MiB,
-        'memory is bounded by the queues');
-    cmp_ok($over, '<', 8 * $MiB, 'which alone have grown');
+
+    SKIP: {
+        skip 'a sanitizer keeps what is freed', 2 if $ENV{ASAN_OPTIONS};
+
+        cmp_ok($most, '<', $before + 2 * 64 * $MiB + 8 * $MiB,
+            'memory is bounded by the queues');
+        cmp_ok($over, '<', 8 * $MiB, 'which alone have grown');
+    }
+
     note sprintf 'memory %.1f MiB before, %.1f most, %.1f beside the queues, '
         . '%d spans', $before / $MiB, $most / $MiB, $over / $MiB,
         $status->{spans_exported};
