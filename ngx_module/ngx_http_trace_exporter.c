@@ -7,6 +7,9 @@
  * it is acknowledged or given up.  One that is to be tried again waits with a
  * timer of its own, and lets others pass; but as long as the receiver gives no
  * good answer at all, one request at a time finds out whether it is back.
+ *
+ * Of a routing that the receiver does not want now, one batch at a time finds
+ * out whether it does again, and the others are held behind it.
  */
 
 
@@ -25,9 +28,6 @@
 
 #define NGX_HTTP_TRACE_RETRY_AFTER_MAX  86400  /* s, of what is believed */
 
-/* batches that wait for another try, at most */
-#define NGX_HTTP_TRACE_WAITING_MAX    1024
-
 /* in front of the spans: constant header, this request's header, envelope */
 #define NGX_HTTP_TRACE_HEAD_IOVS      3
 
@@ -35,14 +35,23 @@
 typedef struct ngx_http_trace_exporter_s  ngx_http_trace_exporter_t;
 
 
+/* a routing that the receiver does not want now */
+
 typedef struct {
-    ngx_queue_t                      link;     /* in waiting or in ready */
+    ngx_str_node_t                   node;
+    ngx_queue_t                      batches;  /* behind the one that holds */
+} ngx_http_trace_hold_t;
+
+
+typedef struct {
+    ngx_queue_t                      link;     /* in waiting, ready or a hold */
     ngx_event_t                      timer;    /* of the next try */
     ngx_http_trace_exporter_t       *exporter;
     ngx_http_trace_ring_t           *ring;
     otlp_queue_batch_t               spans;
+    ngx_http_trace_hold_t           *hold;     /* of its routing, or NULL */
     ngx_uint_t                       tries;
-    ngx_msec_t                       first;    /* when it was sent first */
+    ngx_msec_t                       taken;    /* from the queue */
 } ngx_http_trace_batch_t;
 
 
@@ -67,7 +76,8 @@ struct ngx_http_trace_exporter_s {
 
     ngx_queue_t                      waiting;  /* for their time */
     ngx_queue_t                      ready;    /* for a sender */
-    ngx_uint_t                       batches;  /* not yet released */
+    ngx_rbtree_t                     holds;    /* by routing */
+    ngx_rbtree_node_t                sentinel;
 
     uint64_t                         due;      /* records of ring to send */
     uint32_t                         spans_max;    /* bytes in a request */
@@ -86,11 +96,14 @@ struct ngx_http_trace_exporter_s {
     uint64_t                         lost;     /* since the last log line */
     ngx_msec_t                       lost_logged;
     ngx_msec_t                       message_logged;
+    ngx_msec_t                       refused_logged;
 
     unsigned                         exiting:1;
+    unsigned                         fresh:1;      /* before what is ready */
     unsigned                         failing:1;    /* and logged */
     unsigned                         lost_once:1;
     unsigned                         message_once:1;
+    unsigned                         refused_once:1;
 };
 
 
@@ -113,6 +126,8 @@ static ngx_uint_t ngx_http_trace_exporter_over(
     ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_next(
     ngx_http_trace_exporter_t *exporter);
+static ngx_http_trace_batch_t *ngx_http_trace_exporter_fresh(
+    ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_take(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_ring_t *ring);
 static void ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender);
@@ -123,10 +138,19 @@ static void ngx_http_trace_exporter_succeeded(
     ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_rejected(
     ngx_http_trace_sender_t *sender);
-static void ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender);
+static void ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender,
+    ngx_uint_t answered);
 static void ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
     ngx_http_trace_failure_e failure, const char *error);
+static void ngx_http_trace_exporter_refused(ngx_http_trace_sender_t *sender,
+    ngx_http_trace_failure_e failure);
 static void ngx_http_trace_exporter_release(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
+static ngx_uint_t ngx_http_trace_exporter_behind(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
+static void ngx_http_trace_exporter_hold(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch);
+static void ngx_http_trace_exporter_unhold(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
 static ngx_msec_t ngx_http_trace_exporter_backoff(ngx_uint_t tries);
 static ngx_uint_t ngx_http_trace_exporter_may_log(ngx_msec_t *logged,
@@ -175,6 +199,9 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
 
     ngx_queue_init(&exporter->waiting);
     ngx_queue_init(&exporter->ready);
+
+    ngx_rbtree_init(&exporter->holds, &exporter->sentinel,
+                    ngx_str_rbtree_insert_value);
 
     exporter->senders = ngx_pcalloc(cycle->pool, ecf->connections
                                     * sizeof(ngx_http_trace_sender_t));
@@ -327,6 +354,11 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
 
     for (i = 0; i < exporter->conf->connections; i++) {
         ngx_http_trace_http_hold(&exporter->senders[i].client);
+
+        if (exporter->senders[i].batch) {
+            ngx_http_trace_exporter_unhold(exporter,
+                                           exporter->senders[i].batch);
+        }
     }
 
     if (exporter->orphans.timer_set) {
@@ -352,6 +384,8 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
 
         ngx_queue_remove(q);
         ngx_queue_insert_tail(&exporter->ready, q);
+
+        ngx_http_trace_exporter_unhold(exporter, batch);
     }
 
     /* not as a posted event: without a timer the worker would be gone first */
@@ -605,7 +639,11 @@ ngx_http_trace_exporter_over(ngx_http_trace_exporter_t *exporter)
 }
 
 
-/* what has waited longest first: retries, then orphans, then our own */
+/*
+ * What waited for its time and what was never sent take turns: neither can be
+ * so much that the other does not go.  In an exit what was never sent may be
+ * sent once at least.
+ */
 
 static ngx_http_trace_batch_t *
 ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
@@ -613,12 +651,38 @@ ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
     ngx_queue_t             *q;
     ngx_http_trace_batch_t  *batch;
 
-    if (!ngx_queue_empty(&exporter->ready)) {
-        q = ngx_queue_head(&exporter->ready);
-        ngx_queue_remove(q);
+    exporter->fresh = exporter->exiting || !exporter->fresh;
 
-        return ngx_queue_data(q, ngx_http_trace_batch_t, link);
-    }
+    do {
+        batch = NULL;
+
+        if (exporter->fresh) {
+            batch = ngx_http_trace_exporter_fresh(exporter);
+        }
+
+        if (batch == NULL && !ngx_queue_empty(&exporter->ready)) {
+            q = ngx_queue_head(&exporter->ready);
+            ngx_queue_remove(q);
+
+            batch = ngx_queue_data(q, ngx_http_trace_batch_t, link);
+        }
+
+        if (batch == NULL) {
+            batch = ngx_http_trace_exporter_fresh(exporter);
+        }
+
+    } while (batch && ngx_http_trace_exporter_behind(exporter, batch));
+
+    return batch;
+}
+
+
+/* orphans have waited longer than our own */
+
+static ngx_http_trace_batch_t *
+ngx_http_trace_exporter_fresh(ngx_http_trace_exporter_t *exporter)
+{
+    ngx_http_trace_batch_t  *batch;
 
     if (exporter->adopted) {
         batch = ngx_http_trace_exporter_take(exporter, exporter->adopted);
@@ -655,10 +719,6 @@ ngx_http_trace_exporter_take(ngx_http_trace_exporter_t *exporter,
     otlp_queue_batch_t       spans;
     ngx_http_trace_batch_t  *batch;
 
-    if (exporter->batches >= NGX_HTTP_TRACE_WAITING_MAX) {
-        return NULL;
-    }
-
     batch = ngx_calloc(sizeof(ngx_http_trace_batch_t), exporter->log);
     if (batch == NULL) {
         return NULL;
@@ -675,11 +735,10 @@ ngx_http_trace_exporter_take(ngx_http_trace_exporter_t *exporter,
     batch->exporter = exporter;
     batch->ring = ring;
     batch->spans = spans;
+    batch->taken = ngx_current_msec;
     batch->timer.handler = ngx_http_trace_exporter_ready;
     batch->timer.data = batch;
     batch->timer.log = exporter->log;
-
-    exporter->batches++;
 
     return batch;
 }
@@ -759,10 +818,7 @@ ngx_http_trace_exporter_send(ngx_http_trace_sender_t *sender)
     counters->requests++;
     counters->bytes += len;
 
-    if (sender->batch->tries++ == 0) {
-        sender->batch->first = ngx_current_msec;
-
-    } else {
+    if (sender->batch->tries++) {
         counters->retries++;
     }
 
@@ -800,7 +856,7 @@ ngx_http_trace_exporter_done(ngx_http_trace_http_client_t *client,
 
     } else {
         ngx_http_trace_exporter_failing(sender, failures[end], error);
-        ngx_http_trace_exporter_retry(sender);
+        ngx_http_trace_exporter_retry(sender, 0);
     }
 
     sender->batch = NULL;
@@ -824,10 +880,17 @@ ngx_http_trace_exporter_answered(ngx_http_trace_sender_t *sender)
         break;
 
     case OTLP_RETRY:
-        ngx_http_trace_exporter_failing(sender,
-                                        NGX_HTTP_TRACE_FAILED_RETRYABLE,
-                                        NULL);
-        ngx_http_trace_exporter_retry(sender);
+        if (sender->batch->spans.routing.len) {
+            ngx_http_trace_exporter_refused(sender,
+                                            NGX_HTTP_TRACE_FAILED_RETRYABLE);
+
+        } else {
+            ngx_http_trace_exporter_failing(sender,
+                                            NGX_HTTP_TRACE_FAILED_RETRYABLE,
+                                            NULL);
+        }
+
+        ngx_http_trace_exporter_retry(sender, 1);
         return;
 
     default: /* OTLP_REJECTED */
@@ -895,45 +958,26 @@ ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender)
 }
 
 
-/* the receiver is there, and wants others, but not these: the next may do */
-
 static void
 ngx_http_trace_exporter_rejected(ngx_http_trace_sender_t *sender)
 {
-    ngx_uint_t                  status;
-    ngx_http_trace_drop_e       reason;
-    ngx_http_trace_exporter_t  *exporter;
+    ngx_http_trace_drop_e  reason;
 
-    exporter = sender->exporter;
-    status = sender->client.status.code;
+    ngx_http_trace_exporter_refused(sender, NGX_HTTP_TRACE_FAILED_REJECTED);
 
-    exporter->failures = 0;
-    exporter->ring->counters->failed[NGX_HTTP_TRACE_FAILED_REJECTED]++;
-
-    if (ngx_http_trace_exporter_may_log(&exporter->message_logged,
-                                        exporter->message_once))
-    {
-        ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
-                      "receiver %V rejects %V spans: status %ui",
-                      &exporter->conf->url.url,
-                      &ngx_http_trace_pipeline_names[exporter->pipeline],
-                      status);
-
-        exporter->message_once = 1;
-    }
-
-    reason = (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE)
+    reason = (sender->client.status.code == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE)
              ? NGX_HTTP_TRACE_TOO_LARGE : NGX_HTTP_TRACE_REJECTED;
 
-    ngx_http_trace_exporter_dropped(exporter, sender->batch->ring, reason,
-                                    sender->batch->spans.records);
+    ngx_http_trace_exporter_dropped(sender->exporter, sender->batch->ring,
+                                    reason, sender->batch->spans.records);
 }
 
 
 /* the batch waits for its next try, or has been tried for too long */
 
 static void
-ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender)
+ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender,
+    ngx_uint_t answered)
 {
     ngx_msec_t                  wait, age;
     ngx_http_trace_batch_t     *batch;
@@ -949,7 +993,7 @@ ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender)
                                     NGX_HTTP_TRACE_RETRY_AFTER_MAX) * 1000;
     }
 
-    age = ngx_current_msec - batch->first;
+    age = ngx_current_msec - batch->taken;
 
     if (!exporter->exiting && age + wait > exporter->conf->retry_time) {
         ngx_http_trace_exporter_dropped(exporter, batch->ring,
@@ -963,8 +1007,21 @@ ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender)
 
         /* the deadline comes first, and then what is left stays where it is */
 
+        if (!exporter->pause.timer_set) {
+            ngx_add_timer(&exporter->pause, NGX_HTTP_TRACE_EXIT_INTERVAL);
+        }
+
         ngx_queue_insert_tail(&exporter->ready, &batch->link);
         return;
+    }
+
+    if (answered && batch->spans.routing.len) {
+
+        if (ngx_http_trace_exporter_behind(exporter, batch)) {
+            return;
+        }
+
+        ngx_http_trace_exporter_hold(exporter, batch);
     }
 
     batch->timer.cancelable = 1;
@@ -1020,15 +1077,129 @@ ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
 }
 
 
+/*
+ * The receiver is there, and wants others, but not these: the next may do.
+ * This has no end to tell of.
+ */
+
+static void
+ngx_http_trace_exporter_refused(ngx_http_trace_sender_t *sender,
+    ngx_http_trace_failure_e failure)
+{
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = sender->exporter;
+
+    exporter->failures = 0;
+    exporter->ring->counters->failed[failure]++;
+
+    if (!ngx_http_trace_exporter_may_log(&exporter->refused_logged,
+                                         exporter->refused_once))
+    {
+        return;
+    }
+
+    exporter->refused_once = 1;
+
+    ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
+                  "receiver %V rejects %V spans: status %ui",
+                  &exporter->conf->url.url,
+                  &ngx_http_trace_pipeline_names[exporter->pipeline],
+                  sender->client.status.code);
+}
+
+
 static void
 ngx_http_trace_exporter_release(ngx_http_trace_exporter_t *exporter,
     ngx_http_trace_batch_t *batch)
 {
+    ngx_http_trace_exporter_unhold(exporter, batch);
+
     otlp_queue_release(&batch->ring->queue, &batch->spans);
     ngx_http_trace_ring_update(batch->ring);
 
     ngx_free(batch);
-    exporter->batches--;
+}
+
+
+/* whether another batch holds this one's routing, and this goes behind it */
+
+static ngx_uint_t
+ngx_http_trace_exporter_behind(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch)
+{
+    ngx_str_t               routing;
+    ngx_http_trace_hold_t  *hold;
+
+    if (exporter->holds.root == &exporter->sentinel || batch->hold) {
+        return 0;
+    }
+
+    routing.data = (u_char *) batch->spans.routing.data;
+    routing.len = batch->spans.routing.len;
+
+    hold = (ngx_http_trace_hold_t *)
+               ngx_str_rbtree_lookup(&exporter->holds, &routing,
+                                     ngx_crc32_short(routing.data,
+                                                     routing.len));
+    if (hold == NULL) {
+        return 0;
+    }
+
+    ngx_queue_insert_tail(&hold->batches, &batch->link);
+
+    return 1;
+}
+
+
+/* without memory for it the others go their own ways */
+
+static void
+ngx_http_trace_exporter_hold(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch)
+{
+    ngx_http_trace_hold_t  *hold;
+
+    if (batch->hold) {
+        return;
+    }
+
+    hold = ngx_alloc(sizeof(ngx_http_trace_hold_t), exporter->log);
+    if (hold == NULL) {
+        return;
+    }
+
+    ngx_queue_init(&hold->batches);
+
+    /* the routing stays in the queue until the batch is released */
+
+    hold->node.str.data = (u_char *) batch->spans.routing.data;
+    hold->node.str.len = batch->spans.routing.len;
+    hold->node.node.key = ngx_crc32_short(hold->node.str.data,
+                                          hold->node.str.len);
+
+    ngx_rbtree_insert(&exporter->holds, &hold->node.node);
+
+    batch->hold = hold;
+}
+
+
+static void
+ngx_http_trace_exporter_unhold(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch)
+{
+    if (batch->hold == NULL) {
+        return;
+    }
+
+    ngx_rbtree_delete(&exporter->holds, &batch->hold->node.node);
+
+    if (!ngx_queue_empty(&batch->hold->batches)) {
+        ngx_queue_add(&exporter->ready, &batch->hold->batches);
+    }
+
+    ngx_free(batch->hold);
+    batch->hold = NULL;
 }
 
 

@@ -56,7 +56,7 @@ scene 'the next worker sends what the last one has left', sub {
 sub with_file {
     my ($dir, $lines, %conf) = @_;
 
-    return nginx($dir, "queue 1m file=$dir/queue; interval 100ms; $lines",
+    return nginx($dir, "queue 4m file=$dir/queue; interval 100ms; $lines",
         %conf);
 }
 
@@ -138,7 +138,7 @@ scene 'a start with a queue of another size', sub {
     my $result = clients($nginx, requests => 2000)->wait;
     $nginx->crash;
     $receiver->start;
-    $nginx->{http} =~ s/queue 1m/queue 2m/ or die;
+    $nginx->{http} =~ s/queue 4m/queue 2m/ or die;
     $nginx->start;
     delivered($receiver, $result);
     balance($nginx, recorded => 2000, exported => 2000);

@@ -11,6 +11,8 @@ package Delivery;
 #       delivered($receiver, $result);   # each span once, or more => 1
 #       balance($nginx, recorded => 10, exported => 10);
 #   };
+#
+# With TEST_SCENE=PATTERN only scenes of such a name run.
 
 use strict;
 use warnings;
@@ -28,10 +30,13 @@ use Receiver;
 our @EXPORT = qw(scene receiver exporter nginx clients delivered status
     balance settled sleep time);
 
+my $only = $ENV{TEST_SCENE} // '';
 my $directory;
 
 sub scene {
     my ($name, $test) = @_;
+
+    return if $name !~ /$only/;
 
     $directory = File::Temp->newdir();
     chmod 0755, $directory;
