@@ -251,6 +251,8 @@ traceparent_strerror(int err)
         return "the destination is too small for the tracestate";
     case TRACESTATE_ERR_NOT_FOUND:
         return "no tracestate member has that key";
+    case TRACESTATE_ERR_COPY:
+        return "a list with empty members or white space around members";
     default:
         return "unknown error";
     }

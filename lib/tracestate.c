@@ -380,6 +380,40 @@ tracestate_combine(
 
 
 int
+tracestate_view(traceparent_view_t *list, const uint8_t *src, size_t len)
+{
+    tracestate_member_t members[ROOM];
+    const uint8_t *pos = src;
+    int i, n;
+
+    n = split(members, 0, src, len);
+
+    /* one comma between members, and nothing else */
+
+    for (i = 0; i < n; i++) {
+        if (members[i].key.data != pos + (i > 0)) {
+            return TRACESTATE_ERR_COPY;
+        }
+
+        pos = members[i].value.data + members[i].value.len;
+    }
+
+    if (n < 0) {
+        return n;
+    }
+
+    if ((size_t) (pos - src) != len) {
+        return TRACESTATE_ERR_COPY;
+    }
+
+    list->data = src;
+    list->len = len;
+
+    return n;
+}
+
+
+int
 tracestate_get(traceparent_view_t *value, const uint8_t *src, size_t len,
     const uint8_t *key, size_t key_len)
 {

@@ -45,9 +45,10 @@ void
 ngx_http_trace_extract(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
-    ngx_uint_t        i, n, states;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *found;
+    ngx_uint_t           i, n, states;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h, *found, *state;
+    traceparent_view_t   list;
 
     if (sc->extracted) {
         return;
@@ -62,6 +63,7 @@ ngx_http_trace_extract(ngx_http_request_t *r,
     n = 0;
     states = 0;
     found = NULL;
+    state = NULL;
 
     part = &r->headers_in.headers.part;
     i = 0;
@@ -73,6 +75,7 @@ ngx_http_trace_extract(ngx_http_request_t *r,
             n++;
 
         } else if (ngx_http_trace_is(h, &pcf->tracestate)) {
+            state = h;
             states++;
         }
     }
@@ -90,7 +93,13 @@ ngx_http_trace_extract(ngx_http_request_t *r,
     sc->parent = 1;
     sc->received = found->value;
 
-    if (states) {
+    if (states == 1
+        && state->value.len <= TRACESTATE_FORWARD_MIN
+        && tracestate_view(&list, state->value.data, state->value.len) >= 0)
+    {
+        sc->tracestate = state->value;
+
+    } else if (states) {
         ngx_http_trace_extract_tracestate(r, &pcf->tracestate, sc, states);
     }
 }

@@ -87,6 +87,27 @@ check_shorter(const uint8_t *list, size_t len, const uint8_t *whole, size_t n)
 }
 
 
+/* A view is what tracestate_combine() has made of the same, or there is none. */
+static void
+check_view(
+    const traceparent_view_t *header, const uint8_t *list, size_t len, int rc)
+{
+    traceparent_view_t view;
+    int n = tracestate_view(&view, header->data, header->len);
+
+    if (n >= 0) {
+        CHECK(n == rc && view.data == header->data && view.len == len);
+        CHECK(len == 0 || memcmp(view.data, list, len) == 0);
+
+    } else if (n == TRACESTATE_ERR_COPY) {
+        CHECK(rc >= 0 && len < header->len);
+
+    } else {
+        CHECK(n == rc);
+    }
+}
+
+
 /* |list| is what tracestate_combine() wrote, of |n| members. */
 static void
 check_list(const uint8_t *list, size_t len, int n, size_t limit)
@@ -160,6 +181,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (n == 1) {
         CHECK(tracestate_validate(headers[0].data, headers[0].len) == rc);
+        check_view(headers, list, len, rc);
     }
 
     free(list);

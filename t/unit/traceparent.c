@@ -487,7 +487,7 @@ test_strerror(void)
         TRACEPARENT_ERR_FLAGS, TRACEPARENT_ERR_ZERO_ID, TRACEPARENT_ERR_RANDOM,
         TRACESTATE_ERR_KEY, TRACESTATE_ERR_VALUE, TRACESTATE_ERR_MEMBERS,
         TRACESTATE_ERR_DUPLICATE, TRACESTATE_ERR_SIZE,
-        TRACESTATE_ERR_NOT_FOUND};
+        TRACESTATE_ERR_NOT_FOUND, TRACESTATE_ERR_COPY};
     const char *unknown = traceparent_strerror(-12345);
     const char *text;
     unsigned i, j, bad = 0;

@@ -538,6 +538,44 @@ test_combine(void)
 }
 
 
+/* |expected| is how many members a view has, or the error. */
+static void
+views(const char *text, int expected, const char *name)
+{
+    traceparent_view_t list = {NULL, 1};
+    const uint8_t *src = input_at_end(text, strlen(text));
+    int rc = tracestate_view(&list, src, strlen(text));
+
+    ok(rc == expected
+            && (rc < 0 ? list.data == NULL && list.len == 1
+                       : list.data == src && list.len == strlen(text)),
+        "a view of \"%s\": %s", text, name);
+}
+
+
+static void
+test_view(void)
+{
+    traceparent_view_t list;
+
+    views("a=1", 1, "as it is");
+    views("a= 1,b=2,c/d=x y", 3, "spaces inside of values");
+    views("a=1 ", TRACESTATE_ERR_COPY, "white space behind");
+    views("\ta=1", TRACESTATE_ERR_COPY, "white space in front");
+    views("a=1 ,b=2", TRACESTATE_ERR_COPY, "white space before a comma");
+    views("a=1,\tb=2", TRACESTATE_ERR_COPY, "white space behind a comma");
+    views("a=1,,b=2", TRACESTATE_ERR_COPY, "an empty member");
+    views(",a=1", TRACESTATE_ERR_COPY, "an empty member in front");
+    views("a=1,", TRACESTATE_ERR_COPY, "an empty member behind");
+    views(",", TRACESTATE_ERR_COPY, "nothing but empty members");
+    views("a=1,a=2", TRACESTATE_ERR_DUPLICATE, "a key twice");
+    views("a", TRACESTATE_ERR_KEY, "no member");
+    views("a=", TRACESTATE_ERR_VALUE, "no value");
+    ok(tracestate_view(&list, NULL, 0) == 0 && list.len == 0,
+        "a view of nothing is empty");
+}
+
+
 static void
 test_combine_members(void)
 {
@@ -914,6 +952,7 @@ main(void)
     test_blocks();
     test_iterate();
     test_combine();
+    test_view();
     test_combine_members();
     test_get();
     test_change();

@@ -47,6 +47,7 @@ extern "C" {
 #define TRACESTATE_ERR_DUPLICATE     -33  /* a key comes twice */
 #define TRACESTATE_ERR_SIZE          -34  /* |dest| is too small */
 #define TRACESTATE_ERR_NOT_FOUND     -35  /* no member has that key */
+#define TRACESTATE_ERR_COPY          -36  /* not without a copy */
 
 
 /* Bytes of somebody else, without a NUL. */
@@ -95,6 +96,16 @@ int tracestate_validate(const uint8_t *src, size_t len);
  */
 int tracestate_combine(uint8_t *dest, size_t *dest_len,
     const traceparent_view_t *values, size_t n);
+
+
+/*
+ * As tracestate_combine() of one value, without a copy: |list| becomes a view
+ * of the value, if that is already what tracestate_combine() would write.
+ * Returns the number of members, the error that makes the whole list invalid,
+ * or TRACESTATE_ERR_COPY if something would have to be left out; |list| is
+ * written only without an error.
+ */
+int tracestate_view(traceparent_view_t *list, const uint8_t *src, size_t len);
 
 
 /*
