@@ -87,7 +87,7 @@ check_shorter(const uint8_t *list, size_t len, const uint8_t *whole, size_t n)
 }
 
 
-/* A view is what tracestate_combine() has made of the same, or there is none. */
+/* A view is what tracestate_combine() has made of it, or there is none. */
 static void
 check_view(
     const traceparent_view_t *header, const uint8_t *list, size_t len, int rc)
