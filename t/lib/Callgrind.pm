@@ -24,7 +24,7 @@ sub counts {
     my $all = $1;
 
     for (@lines) {
-        if (/^(c?)fn=\((\d+)\)(?: (.*))?$/) {
+        if (/^(c?)fn=\((\d+)\)(?: (.*?)(?:\.lto_priv\.\d+)?)?$/) {
             $name{$2} = $3 if defined $3;
             ($1 ? $called : $function) = $name{$2};
 
