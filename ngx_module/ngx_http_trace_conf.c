@@ -228,6 +228,44 @@ ngx_http_trace_context_headers(ngx_conf_t *cf,
 }
 
 
+/* a variable alone, as it mostly is, is read without a string around it */
+
+char *
+ngx_http_trace_routing_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_loc_conf_t *tlcf = conf;
+
+    char       *rv;
+    ngx_str_t  *value, name;
+
+    value = cf->args->elts;
+
+    rv = ngx_http_set_complex_value_slot(cf, cmd, conf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    tlcf->routing_variable = NGX_ERROR;
+
+    name.data = value[1].data + 1;
+    name.len = value[1].len ? value[1].len - 1 : 0;
+
+    if (value[1].data[0] == '$' && ngx_http_trace_word(&name)
+        && !(name.data[0] >= '1' && name.data[0] <= '9'))
+    {
+        tlcf->routing_variable = ngx_http_get_variable_index(cf, &name);
+
+        if (tlcf->routing_variable == NGX_ERROR) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 char *
 ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {

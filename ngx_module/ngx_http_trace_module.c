@@ -80,7 +80,7 @@ static ngx_command_t  ngx_http_trace_commands[] = {
     { ngx_string("trace_routing"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
                         |NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_trace_routing_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_trace_loc_conf_t, routing),
       NULL },
@@ -328,6 +328,7 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->routing == NULL) {
         conf->routing = prev->routing;
+        conf->routing_variable = prev->routing_variable;
     }
 
     /* an "if" has the handler of its location */

@@ -20,6 +20,13 @@
 #include "ngx_http_trace_exporter.h"
 
 
+/* what most requests pass by: in line it would cost them room on the stack */
+#if (__GNUC__)
+#define NGX_HTTP_TRACE_APART          __attribute__((noinline))
+#else
+#define NGX_HTTP_TRACE_APART
+#endif
+
 /* trace_context: what is done with the headers, as bits */
 #define NGX_HTTP_TRACE_IGNORE         0
 #define NGX_HTTP_TRACE_EXTRACT        1
@@ -89,6 +96,8 @@ typedef struct {
 typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_complex_value_t       *routing;
+    ngx_int_t                       routing_variable;
+                                        /* its index, if it is no more */
     ngx_uint_t                      idle;     /* off, and nobody to distrust */
     ngx_uint_t                      status;   /* format of trace_status */
 } ngx_http_trace_loc_conf_t;
@@ -184,6 +193,8 @@ typedef struct {
 char *ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_trace_routing_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -226,7 +237,8 @@ ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 
 /* ngx_http_trace_decision.c */
 
-ngx_http_trace_ctx_t *ngx_http_trace_decide(ngx_http_request_t *r);
+NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_decide(
+    ngx_http_request_t *r);
 
 
 /* ngx_http_trace_propagation.c */
@@ -241,7 +253,7 @@ ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
 
 /* ngx_http_trace_span.c */
 
-void ngx_http_trace_request_spans(ngx_http_request_t *r,
+NGX_HTTP_TRACE_APART void ngx_http_trace_request_spans(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_span_attribute(otlp_span_t *span,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value);

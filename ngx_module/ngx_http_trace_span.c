@@ -165,6 +165,7 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 {
     size_t                      i;
     ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_variable_value_t  *v;
 
     if (pipeline != NGX_HTTP_TRACE_USER) {
         ngx_str_null(routing);
@@ -173,9 +174,25 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (tlcf->routing == NULL
-        || ngx_http_complex_value(r, tlcf->routing, routing) != NGX_OK
-        || routing->len == 0
+    if (tlcf->routing == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (tlcf->routing_variable != NGX_ERROR) {
+        v = ngx_http_get_flushed_variable(r, tlcf->routing_variable);
+
+        if (v == NULL || v->not_found) {
+            return NGX_ERROR;
+        }
+
+        routing->data = v->data;
+        routing->len = v->len;
+
+    } else if (ngx_http_complex_value(r, tlcf->routing, routing) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (routing->len == 0
         || routing->len > OTLP_QUEUE_ROUTING_MAX
         || routing->data[0] == ' '
         || routing->data[routing->len - 1] == ' ')
