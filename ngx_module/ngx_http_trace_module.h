@@ -226,7 +226,8 @@ ngx_int_t ngx_http_trace_merge_attributes(ngx_conf_t *cf,
 
 ngx_http_trace_ctx_t *ngx_http_trace_get_ctx(ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_own_ctx(ngx_http_request_t *r);
-ngx_http_trace_ctx_t *ngx_http_trace_create_ctx(ngx_http_request_t *r);
+NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_create_ctx(
+    ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_set_untraced(ngx_http_request_t *r);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
 ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
@@ -247,7 +248,7 @@ ngx_int_t ngx_http_trace_distrust(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 void ngx_http_trace_extract(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
-ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
+NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
 
 
