@@ -15,10 +15,18 @@
 #define SPAN_END_TIME           8
 #define SPAN_ATTRIBUTES         9
 #define SPAN_DROPPED_ATTRIBUTES 10
+#define SPAN_EVENTS             11
+#define SPAN_DROPPED_EVENTS     12
 #define SPAN_LINKS              13
 #define SPAN_DROPPED_LINKS      14
 #define SPAN_STATUS             15
 #define SPAN_FLAGS              16
+
+/* message Event */
+#define EVENT_TIME               1
+#define EVENT_NAME               2
+#define EVENT_ATTRIBUTES         3
+#define EVENT_DROPPED_ATTRIBUTES 4
 
 /* message Link */
 #define LINK_TRACE_ID 1
@@ -48,13 +56,24 @@
 /* What otlp_span_end() puts in front: a tag, and a length of up to 3 bytes. */
 #define FRAME_SIZE 4
 
-/* What it appends: two counts of up to 5 bytes and a status, with tags. */
-#define TAIL_SIZE (6 + 6 + 4)
+/* A count of what was dropped: a tag, and a number of up to 5 bytes. */
+#define COUNT_SIZE 6
 
-/* An attribute whose key and value are shorter than this together needs one
- * byte for each length, and SHORT_SIZE bytes at most with all of them. */
-#define SHORT      120
-#define SHORT_SIZE (SHORT + 8)
+/* What otlp_span_end() appends: three counts and a status of 4 bytes. */
+#define TAIL_SIZE (3 * COUNT_SIZE + 4)
+
+/* An event: a tag and a length, of one byte unless it gets longer than that can
+ * say; its time; and what its end may need, a longer length and a count. */
+#define EVENT_FRAME_SIZE 2
+#define EVENT_TIME_SIZE  9
+#define EVENT_TAIL_SIZE  (2 + COUNT_SIZE)
+#define EVENT_SIZE       (EVENT_FRAME_SIZE + EVENT_TIME_SIZE + EVENT_TAIL_SIZE)
+
+/* An attribute whose key and value are shorter than this together, or an event
+ * whose name is, needs one byte for each length, and SHORT_SIZE bytes at most
+ * with all of them. */
+#define SHORT      117
+#define SHORT_SIZE (SHORT + 13)
 
 /* Fields of a head, tags and lengths included, without texts: trace_id,
  * span_id, parent_span_id, kind, both times, flags. */
@@ -104,6 +123,19 @@ put_text(uint8_t *p, const uint8_t *end, unsigned field,
     start = otlp_wire_bytes(p, field, size);
 
     return otlp_text_write(start, text->data, text->len);
+}
+
+
+static uint8_t *
+put_count(uint8_t *p, unsigned field, uint32_t count)
+{
+    if (count == 0) {
+        return p;
+    }
+
+    *p++ = (uint8_t) OTLP_WIRE_VARINT(field);
+
+    return otlp_wire_varint(p, count);
 }
 
 
@@ -162,7 +194,9 @@ otlp_span_begin(
     span->end_time = end_time;
     span->start_time = head->start_time;
     span->dropped_attributes = 0;
+    span->dropped_events = 0;
     span->dropped_links = 0;
+    span->attributes = OTLP_WIRE_BYTES(SPAN_ATTRIBUTES);
 
     return 0;
 }
@@ -176,6 +210,7 @@ otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size)
     span->start = buf;
     span->pos = buf;
     span->end = buf + size;
+    span->attributes = OTLP_WIRE_BYTES(SPAN_ATTRIBUTES);
 }
 
 
@@ -208,7 +243,9 @@ attribute(
         return NULL;
     }
 
-    p = otlp_wire_bytes(span->pos, SPAN_ATTRIBUTES, size);
+    p = span->pos;
+    *p++ = span->attributes;
+    p = otlp_wire_varint(p, size);
     p = otlp_wire_bytes(p, KEY_VALUE_KEY, key_len);
     otlp_wire_copy(p, (const uint8_t *) key, key_len);
     p = otlp_wire_bytes(p + key_len, KEY_VALUE_VALUE, value_size);
@@ -238,7 +275,7 @@ short_attribute(
     value_size = OTLP_WIRE_IS_BYTES(tag) ? 2 + len : 1 + len;
 
     p = span->pos;
-    *p++ = OTLP_WIRE_BYTES(SPAN_ATTRIBUTES);
+    *p++ = span->attributes;
     *p++ = (uint8_t) (2 + key_len + 2 + value_size);
     *p++ = OTLP_WIRE_BYTES(KEY_VALUE_KEY);
     *p++ = (uint8_t) key_len;
@@ -410,6 +447,114 @@ otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len, uint32_t n)
 }
 
 
+static inline uint8_t *
+put_event_time(uint8_t *p, uint64_t time)
+{
+    *p++ = OTLP_WIRE_FIXED64(EVENT_TIME);
+
+    return otlp_wire_fixed64(p, time);
+}
+
+
+/* Not inlined, as string_attribute(). */
+static void any_event(otlp_span_t *, uint64_t, const char *, size_t)
+    __attribute__((noinline));
+
+
+/* An event of any name. */
+static void
+any_event(otlp_span_t *span, uint64_t time, const char *name, size_t name_len)
+{
+    otlp_span_t event;
+
+    otlp_span_event_begin(&event, span, time, name, name_len);
+    otlp_span_event_end(span, &event);
+}
+
+
+void
+otlp_span_event(
+    otlp_span_t *span, uint64_t time, const char *name, size_t name_len)
+{
+    uint8_t *p;
+
+    p = span->pos;
+
+    /* 1 to SHORT - 1 */
+    if (name_len - 1 < SHORT - 1 && span->end - p >= SHORT_SIZE) {
+        *p++ = OTLP_WIRE_BYTES(SPAN_EVENTS);
+        *p++ = (uint8_t) (EVENT_TIME_SIZE + 2 + name_len);
+        p = put_event_time(p, time);
+        *p++ = OTLP_WIRE_BYTES(EVENT_NAME);
+        *p++ = (uint8_t) name_len;
+
+        if (otlp_wire_copy(p, (const uint8_t *) name, name_len)) {
+            span->pos = p + name_len;
+            return;
+        }
+    }
+
+    any_event(span, time, name, name_len);
+}
+
+
+void
+otlp_span_event_begin(otlp_span_t *event, const otlp_span_t *span,
+    uint64_t time, const char *name, size_t name_len)
+{
+    uint8_t *end, *p;
+    traceparent_view_t view;
+
+    otlp_span_attributes_begin(event, span->pos, 0);
+    event->start = NULL;
+    event->attributes = OTLP_WIRE_BYTES(EVENT_ATTRIBUTES);
+
+    if (span->end - span->pos < EVENT_SIZE) {
+        return;
+    }
+
+    end = span->end - EVENT_TAIL_SIZE;
+
+    view.data = (const uint8_t *) name;
+    view.len = name_len;
+
+    p = put_event_time(span->pos + EVENT_FRAME_SIZE, time);
+    p = put_text(p, end, EVENT_NAME, &view);
+    if (p == NULL) {
+        return;
+    }
+
+    event->start = span->pos + EVENT_FRAME_SIZE;
+    event->pos = p;
+    event->end = end;
+}
+
+
+void
+otlp_span_event_end(otlp_span_t *span, const otlp_span_t *event)
+{
+    size_t len;
+    uint8_t *p;
+
+    if (event->start == NULL) {
+        span->dropped_events++;
+        return;
+    }
+
+    p = put_count(
+        event->pos, EVENT_DROPPED_ATTRIBUTES, event->dropped_attributes);
+    len = (size_t) (p - event->start);
+    p = span->pos + 1 + otlp_wire_varint_size(len);
+
+    if (p != event->start) {
+        memmove(p, event->start, len);
+    }
+
+    otlp_wire_bytes(span->pos, SPAN_EVENTS, len);
+    span->pos = p + len;
+}
+
+
 void
 otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
     const uint8_t *span_id, uint32_t flags)
@@ -439,19 +584,6 @@ otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
 }
 
 
-static uint8_t *
-put_count(uint8_t *p, unsigned field, uint32_t count)
-{
-    if (count == 0) {
-        return p;
-    }
-
-    *p++ = (uint8_t) OTLP_WIRE_VARINT(field);
-
-    return otlp_wire_varint(p, count);
-}
-
-
 void
 otlp_span_end(
     otlp_span_t *span, uint64_t end_time, int status, traceparent_view_t *frame)
@@ -465,6 +597,7 @@ otlp_span_end(
 
     p = span->pos;
     p = put_count(p, SPAN_DROPPED_ATTRIBUTES, span->dropped_attributes);
+    p = put_count(p, SPAN_DROPPED_EVENTS, span->dropped_events);
     p = put_count(p, SPAN_DROPPED_LINKS, span->dropped_links);
 
     if (status != OTLP_STATUS_UNSET) {

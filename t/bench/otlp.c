@@ -30,11 +30,12 @@ static const uint8_t ids[24]
         0x0e, 0x0e, 0x47, 0x36, 0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7};
 
 
-/* The request span of an ordinary GET: 13 attributes. */
+static const uint64_t start_time = UINT64_C(1700000000000000000);
+
+
 static void
-write_span(uint8_t *buf, size_t size, traceparent_view_t *frame)
+begin_span(otlp_span_t *span, uint8_t *buf, size_t size)
 {
-    otlp_span_t span;
     otlp_span_head_t head;
 
     memset(&head, 0, sizeof(head));
@@ -43,14 +44,23 @@ write_span(uint8_t *buf, size_t size, traceparent_view_t *frame)
     head.parent_span_id = ids + 8;
     head.name.data = (const uint8_t *) "GET /api/v1/items";
     head.name.len = sizeof("GET /api/v1/items") - 1;
-    head.start_time = UINT64_C(1700000000000000000);
+    head.start_time = start_time;
     head.flags = 0x301;
     head.kind = OTLP_SPAN_KIND_SERVER;
 
-    if (otlp_span_begin(&span, buf, size, &head) != 0) {
+    if (otlp_span_begin(span, buf, size, &head) != 0) {
         abort();
     }
+}
 
+
+/* The request span of an ordinary GET: 13 attributes. */
+static void
+write_span(uint8_t *buf, size_t size, traceparent_view_t *frame)
+{
+    otlp_span_t span;
+
+    begin_span(&span, buf, size);
     otlp_span_string(&span, KEY("http.request.method"), TEXT("GET"));
     otlp_span_string(&span, KEY("url.path"), TEXT("/api/v1/items/123456"));
     otlp_span_string(&span, KEY("url.scheme"), TEXT("https"));
@@ -67,7 +77,7 @@ write_span(uint8_t *buf, size_t size, traceparent_view_t *frame)
         TEXT("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 "
              "Firefox/128.0 (example)"));
 
-    otlp_span_end(&span, head.start_time + 1000000, OTLP_STATUS_UNSET, frame);
+    otlp_span_end(&span, start_time + 1000000, OTLP_STATUS_UNSET, frame);
 }
 
 
@@ -80,6 +90,44 @@ span_13(unsigned long n)
 
     while (n-- != 0) {
         write_span(buf, sizeof(buf), &frame);
+    }
+}
+
+
+/* Events of one span after the other, a thousand of each. */
+static void
+event_0(unsigned long n)
+{
+    otlp_span_t span;
+    unsigned long i;
+    static uint8_t buf[OTLP_SPAN_MAX];
+
+    for (i = 0; i < n; i++) {
+        if (i % 1000 == 0) {
+            begin_span(&span, buf, sizeof(buf));
+        }
+
+        otlp_span_event(&span, start_time + i, KEY("first_byte"));
+    }
+}
+
+
+static void
+event_2(unsigned long n)
+{
+    otlp_span_t event, span;
+    unsigned long i;
+    static uint8_t buf[OTLP_SPAN_MAX];
+
+    for (i = 0; i < n; i++) {
+        if (i % 500 == 0) {
+            begin_span(&span, buf, sizeof(buf));
+        }
+
+        otlp_span_event_begin(&event, &span, start_time + i, KEY("redirect"));
+        otlp_span_string(&event, KEY("http.route"), TEXT("/api/v1/items"));
+        otlp_span_string(&event, KEY("url.path"), TEXT("/api/v1/items/123456"));
+        otlp_span_event_end(&span, &event);
     }
 }
 
@@ -180,6 +228,8 @@ queue_10000(unsigned long n)
 static const bench_t benches[] = {
     {"span-13", "1200", "span of 13 attributes, written",
         "protobuf-c's pack takes 18,000", span_13},
+    {"event-0", "50", "event of no attributes, written", "", event_0},
+    {"event-2", "300", "event of 2 attributes, written", "", event_2},
     {"queue-1", "350", "record through queue, 512 a batch", "", queue_1},
     {"queue-10000", "450", "record of 10,000 routings, 1 a batch", "",
         queue_10000},

@@ -14,7 +14,17 @@
 
 typedef Opentelemetry__Proto__Trace__V1__ScopeSpans scope_spans_t;
 typedef Opentelemetry__Proto__Trace__V1__Span span_t;
+typedef Opentelemetry__Proto__Trace__V1__Span__Event event_t;
+typedef Opentelemetry__Proto__Common__V1__KeyValue key_value_t;
 typedef Opentelemetry__Proto__Common__V1__AnyValue any_value_t;
+
+
+/* What was written, or dropped; of the span itself. */
+typedef struct {
+    unsigned attributes;
+    unsigned events;
+    unsigned links;
+} written_t;
 
 
 typedef struct {
@@ -131,10 +141,22 @@ check_value(const any_value_t *value)
 
 
 static void
-check_frame(const traceparent_view_t *frame, unsigned attributes,
-    unsigned links, int nul)
+check_attributes(key_value_t **attributes, size_t n)
 {
     size_t i;
+
+    for (i = 0; i < n; i++) {
+        CHECK(attributes[i]->value != NULL);
+        check_value(attributes[i]->value);
+    }
+}
+
+
+static void
+check_frame(const traceparent_view_t *frame, const written_t *written, int nul)
+{
+    size_t i;
+    event_t *event;
     span_t *span;
     scope_spans_t *scope;
 
@@ -150,35 +172,37 @@ check_frame(const traceparent_view_t *frame, unsigned attributes,
     span = scope->spans[0];
     CHECK(span->base.n_unknown_fields == 0);
     CHECK(span->end_time_unix_nano >= span->start_time_unix_nano);
-    CHECK(span->n_attributes + span->dropped_attributes_count == attributes);
-    CHECK(span->n_links + span->dropped_links_count == links);
+    CHECK(span->n_attributes + span->dropped_attributes_count
+          == written->attributes);
+    CHECK(span->n_events + span->dropped_events_count == written->events);
+    CHECK(span->n_links + span->dropped_links_count == written->links);
     CHECK(is_utf8(span->name) && is_utf8(span->trace_state));
+    check_attributes(span->attributes, span->n_attributes);
 
-    for (i = 0; i < span->n_attributes; i++) {
-        CHECK(span->attributes[i]->value != NULL);
-        check_value(span->attributes[i]->value);
+    for (i = 0; i < span->n_events; i++) {
+        event = span->events[i];
+        CHECK(event->base.n_unknown_fields == 0);
+        CHECK(event->n_attributes + event->dropped_attributes_count + 1
+              == event->time_unix_nano);
+        CHECK(is_utf8(event->name));
+        check_attributes(event->attributes, event->n_attributes);
     }
 
     opentelemetry__proto__trace__v1__scope_spans__free_unpacked(scope, NULL);
 }
 
 
-/* Writes what the next bytes say. Returns 1 for an attribute, 2 for a link. */
-static int
-write_next(otlp_span_t *span, input_t *input)
+static void
+write_attribute(otlp_span_t *span, input_t *input, uint8_t op)
 {
-    int written;
     size_t key_len;
     int64_t value;
-    uint8_t op;
     traceparent_view_t views[3];
 
     static const char key[] = "http.request.header.content-type";
 
-    op = next_byte(input);
     key_len = 1 + op / 8;
     views[0] = next_view(input);
-    written = 1;
 
     switch (op % 8) {
     case 0:
@@ -194,9 +218,6 @@ write_next(otlp_span_t *span, input_t *input)
         otlp_span_double(span, key, key_len, (double) views[0].len / 7);
         break;
     case 4:
-        otlp_span_bool(span, key, key_len, (int) views[0].len);
-        break;
-    case 5:
         views[1] = next_view(input);
         views[2] = next_view(input);
         otlp_span_strings(span, key, key_len, views, op / 8 % 4);
@@ -204,14 +225,63 @@ write_next(otlp_span_t *span, input_t *input)
         release(&views[2]);
         break;
     default:
-        otlp_span_link(span, (const uint8_t *) key, (const uint8_t *) key,
-            (uint32_t) views[0].len);
-        written = 2;
+        otlp_span_bool(span, key, key_len, (int) views[0].len);
     }
 
     release(&views[0]);
+}
 
-    return written;
+
+/* An event with |n| attributes; its time says how many. */
+static void
+write_event(otlp_span_t *span, input_t *input, unsigned n)
+{
+    unsigned i;
+    otlp_span_t event;
+    traceparent_view_t name;
+
+    name = next_view(input);
+
+    if (n == 0) {
+        otlp_span_event(span, 1, (const char *) name.data, name.len);
+        release(&name);
+        return;
+    }
+
+    otlp_span_event_begin(
+        &event, span, n + 1, (const char *) name.data, name.len);
+    release(&name);
+
+    for (i = 0; i < n; i++) {
+        write_attribute(&event, input, next_byte(input));
+    }
+
+    otlp_span_event_end(span, &event);
+}
+
+
+/* Writes what the next bytes say. */
+static void
+write_next(otlp_span_t *span, input_t *input, written_t *written)
+{
+    uint8_t op;
+
+    op = next_byte(input);
+
+    switch (op % 8) {
+    case 6:
+        otlp_span_link(span, (const uint8_t *) "0123456789abcdef",
+            (const uint8_t *) "01234567", op / 8);
+        written->links++;
+        break;
+    case 7:
+        write_event(span, input, op / 8);
+        written->events++;
+        break;
+    default:
+        write_attribute(span, input, op);
+        written->attributes++;
+    }
 }
 
 
@@ -222,7 +292,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t buf_size;
     uint8_t *buf;
     input_t input;
-    unsigned attributes, links;
+    written_t written;
     otlp_span_t span;
     otlp_span_head_t head;
     traceparent_view_t frame;
@@ -249,17 +319,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     release(&head.tracestate);
 
     if (rc == 0) {
-        for (attributes = 0, links = 0; input.size > 0;) {
-            if (write_next(&span, &input) == 1) {
-                attributes++;
-            } else {
-                links++;
-            }
+        memset(&written, 0, sizeof(written));
+
+        while (input.size > 0) {
+            write_next(&span, &input, &written);
         }
 
         otlp_span_end(&span, 128, head.kind % 3, &frame);
         CHECK(frame.data >= buf && frame.data + frame.len <= buf + buf_size);
-        check_frame(&frame, attributes, links, input.nul);
+        check_frame(&frame, &written, input.nul);
     }
 
     free(buf);

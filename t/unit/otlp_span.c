@@ -21,7 +21,9 @@
 
 typedef Opentelemetry__Proto__Trace__V1__ScopeSpans scope_spans_t;
 typedef Opentelemetry__Proto__Trace__V1__Span span_t;
+typedef Opentelemetry__Proto__Trace__V1__Span__Event event_t;
 typedef Opentelemetry__Proto__Common__V1__AnyValue any_t;
+typedef Opentelemetry__Proto__Common__V1__KeyValue key_value_t;
 
 
 static const uint8_t trace_id[16]
@@ -148,13 +150,20 @@ release(scope_spans_t *scope)
 
 /* The value of attribute |i| if it has |key|. */
 static any_t *
-attribute_of(const span_t *span, size_t i, const char *key)
+attribute_in(key_value_t **attributes, size_t n, size_t i, const char *key)
 {
-    if (i >= span->n_attributes || strcmp(span->attributes[i]->key, key) != 0) {
+    if (i >= n || strcmp(attributes[i]->key, key) != 0) {
         return NULL;
     }
 
-    return span->attributes[i]->value;
+    return attributes[i]->value;
+}
+
+
+static any_t *
+attribute_of(const span_t *span, size_t i, const char *key)
+{
+    return attribute_in(span->attributes, span->n_attributes, i, key);
 }
 
 
@@ -197,9 +206,18 @@ is_id(const ProtobufCBinaryData *id, const uint8_t *expected, size_t len)
 }
 
 
+static int
+is_event(const event_t *event, uint64_t time, const char *name, size_t n)
+{
+    return event->time_unix_nano == time && strcmp(event->name, name) == 0
+           && event->n_attributes == n && event->dropped_attributes_count == 0;
+}
+
+
 static void
 write_all(otlp_span_t *span)
 {
+    otlp_span_t event;
     traceparent_view_t values[3];
 
     values[0] = view("one");
@@ -211,9 +229,15 @@ write_all(otlp_span_t *span)
     otlp_span_int(span, KEY("int"), -1);
     otlp_span_link(span, span->start, parent_id, 0x301);
     otlp_span_double(span, KEY("double"), 0.1);
+    otlp_span_event(span, 1, KEY("connect"));
     otlp_span_bool(span, KEY("true"), 4096);
     otlp_span_bool(span, KEY("false"), 0);
     otlp_span_strings(span, KEY("strings"), values, 3);
+    otlp_span_event_begin(&event, span, UINT64_MAX, KEY("redirect"));
+    otlp_span_string(&event, KEY("route"), (const uint8_t *) "/", 1);
+    otlp_span_strings(&event, KEY("strings"), values, 3);
+    otlp_span_event_end(span, &event);
+    otlp_span_event(span, 1, KEY("caf\xe9"));
     otlp_span_strings(span, KEY("none"), values, 0);
     otlp_span_string(span, KEY("empty"), NULL, 0);
     otlp_span_link(span, trace_id, span_id, 0);
@@ -262,9 +286,9 @@ test_all_fields(void)
     ok(s->status != NULL && s->status->code == 2
             && s->status->message[0] == '\0',
         "status");
-    ok(s->dropped_attributes_count == 0 && s->dropped_links_count == 0,
+    ok(s->dropped_attributes_count == 0 && s->dropped_events_count == 0
+            && s->dropped_links_count == 0,
         "nothing dropped");
-    ok(s->n_events == 0 && s->dropped_events_count == 0, "no events");
 
     ok(s->n_attributes == 8, "eight attributes");
     ok(is_string(attribute_of(s, 0, "string"), "text"), "a string");
@@ -285,6 +309,15 @@ test_all_fields(void)
             && value->array_value->n_values == 0,
         "an empty array");
     ok(is_string(attribute_of(s, 7, "empty"), ""), "an empty string");
+
+    ok(s->n_events == 3, "three events");
+    ok(is_event(s->events[0], 1, "connect", 0), "an event without attributes");
+    ok(is_event(s->events[1], UINT64_MAX, "redirect", 2)
+            && is_string(
+                attribute_in(s->events[1]->attributes, 2, 0, "route"), "/"),
+        "an event with attributes");
+    ok(is_event(s->events[2], 1, "caf\xef\xbf\xbd", 0),
+        "an event whose name is mended");
 
     ok(s->n_links == 2, "two links");
     ok(is_id(&s->links[0]->trace_id, linked, 16)
@@ -620,7 +653,9 @@ static int
 bounded(size_t size)
 {
     int dropped;
+    size_t i, n;
     span_t *s;
+    event_t *event;
     uint8_t text[115];
     otlp_span_t span;
     scope_spans_t *scope;
@@ -657,11 +692,23 @@ bounded(size_t size)
     }
 
     s = scope->spans[0];
-    dropped = (int) (s->dropped_attributes_count + s->dropped_links_count);
+    dropped = (int) (s->dropped_attributes_count + s->dropped_events_count
+                     + s->dropped_links_count);
 
     if (s->n_attributes + s->dropped_attributes_count != 10
+        || s->n_events + s->dropped_events_count != 3
         || s->n_links + s->dropped_links_count != 2) {
         dropped = -1;
+    }
+
+    for (i = 0; dropped >= 0 && i < s->n_events; i++) {
+        event = s->events[i];
+        n = strcmp(event->name, "redirect") == 0 ? 2 : 0;
+        dropped += (int) event->dropped_attributes_count;
+
+        if (event->n_attributes + event->dropped_attributes_count != n) {
+            dropped = -1;
+        }
     }
 
     release(scope);
@@ -681,7 +728,7 @@ test_bounds(void)
     bad = 0;
     last = 100;
 
-    for (size = 0; size < 600; size++) {
+    for (size = 0; size < 700; size++) {
         dropped = bounded(size);
         bad += dropped < 0;
         bad += begun && dropped == 100;
@@ -689,9 +736,9 @@ test_bounds(void)
         last = dropped;
     }
 
-    ok(bad == 0, "buffers of 0 to 600 bytes are kept to");
-    ok(begun > 400 && begun < 600, "some are too small for any span");
-    ok(last == 0, "600 bytes hold all");
+    ok(bad == 0, "buffers of 0 to 700 bytes are kept to");
+    ok(begun > 500 && begun < 700, "some are too small for any span");
+    ok(last == 0, "700 bytes hold all");
 }
 
 
@@ -728,6 +775,7 @@ test_longest_ends(void)
         otlp_span_begin(&span, guard - size, size, &head);
         otlp_span_encoded(&span, buffer, len, 1);
         otlp_span_encoded(&span, buffer, BUFFER, UINT32_MAX);
+        span.dropped_events = UINT32_MAX;
         span.dropped_links = UINT32_MAX;
         otlp_span_end(&span, UINT64_MAX, OTLP_STATUS_ERROR, &frame);
 
@@ -735,12 +783,138 @@ test_longest_ends(void)
         bad += scope == NULL || frame.data + frame.len > guard
                || frame.data < guard - size
                || scope->spans[0]->dropped_attributes_count != UINT32_MAX
+               || scope->spans[0]->dropped_events_count != UINT32_MAX
                || scope->spans[0]->dropped_links_count != UINT32_MAX;
         begun += len > 11;
         release(scope);
     }
 
     ok(bad == 0 && begun > 90, "the longest head and tail, to the last byte");
+}
+
+
+/* Names and attributes around those lengths at which a length takes another
+ * byte, also that of the event. */
+static void
+test_event_lengths(void)
+{
+    char *text;
+    size_t len;
+    unsigned bad, tried;
+    event_t **events;
+    otlp_span_t event, span;
+    scope_spans_t *scope;
+    otlp_span_head_t head;
+    traceparent_view_t frame;
+
+    text = malloc(16400);
+    head = make_head();
+    bad = 0;
+    tried = 0;
+
+    for (len = 0; len < 16400; len = len == 300 ? 16300 : len + 1) {
+        memset(text, 'x', len);
+        text[len] = '\0';
+
+        otlp_span_begin(&span, buffer, BUFFER, &head);
+        otlp_span_event(&span, len + 1, text, len);
+        otlp_span_event_begin(&event, &span, len + 2, KEY("e"));
+        otlp_span_string(&event, KEY("k"), (const uint8_t *) text, len);
+        otlp_span_event_end(&span, &event);
+        otlp_span_event(&span, len + 3, KEY("first_byte"));
+        otlp_span_end(&span, 0, 0, &frame);
+
+        scope = unpack(&frame);
+        tried++;
+
+        if (scope == NULL || scope->spans[0]->n_events != 3) {
+            bad++;
+            release(scope);
+            continue;
+        }
+
+        events = scope->spans[0]->events;
+        bad += !is_event(events[0], len + 1, text, 0)
+               || !is_event(events[1], len + 2, "e", 1)
+               || !is_string(
+                   attribute_in(events[1]->attributes, 1, 0, "k"), text)
+               || !is_event(events[2], len + 3, "first_byte", 0);
+        release(scope);
+    }
+
+    ok(bad == 0 && tried == 401, "events of %u lengths", tried);
+    free(text);
+}
+
+
+/* What there is no room for, in a buffer that ends where nothing may be
+ * written. */
+static void
+test_dropped_events(void)
+{
+    span_t *s;
+    unsigned bad, i;
+    size_t size;
+    otlp_span_t event, span;
+    scope_spans_t *scope;
+    otlp_span_head_t head;
+    traceparent_view_t frame;
+
+    head = make_head();
+    memset(buffer, 'v', 2000);
+
+    otlp_span_begin(&span, guard - 500, 500, &head);
+    otlp_span_event_begin(&event, &span, 1, KEY("first"));
+    otlp_span_string(&event, KEY("k"), buffer, 1000);
+    otlp_span_int(&event, KEY("i"), 1);
+    otlp_span_event_end(&span, &event);
+    otlp_span_event(&span, 1, (const char *) buffer, 1000);
+    otlp_span_event(&span, 1, (const char *) buffer, SIZE_MAX);
+    otlp_span_event_begin(&event, &span, 1, (const char *) buffer, 1000);
+    otlp_span_int(&event, KEY("i"), 1);
+    otlp_span_event_end(&span, &event);
+    otlp_span_event(&span, 2, KEY("last"));
+    otlp_span_end(&span, 0, 0, &frame);
+
+    scope = unpack(&frame);
+    s = scope != NULL ? scope->spans[0] : NULL;
+    ok(s != NULL && s->n_events == 2 && s->dropped_events_count == 3
+            && is_event(s->events[1], 2, "last", 0),
+        "events that do not fit are left out whole and counted");
+    ok(s != NULL && s->n_events == 2 && s->events[0]->n_attributes == 1
+            && s->events[0]->dropped_attributes_count == 1
+            && s->dropped_attributes_count == 0,
+        "an attribute that does not fit is counted on its event");
+    release(scope);
+
+    bad = 0;
+
+    for (size = 100; size < 400; size++) {
+        otlp_span_begin(&span, guard - size, size, &head);
+        otlp_span_event_begin(&event, &span, 1, KEY("e"));
+
+        for (i = 0; event.end - event.pos > 0 && i < 300; i++) {
+            otlp_span_string(&event, NULL, 0, NULL, 0);
+        }
+
+        event.dropped_attributes = UINT32_MAX;
+        otlp_span_event_end(&span, &event);
+        bad += event.pos > event.end || span.pos > span.end;
+        otlp_span_event(&span, 1, KEY("last"));
+        span.dropped_attributes = UINT32_MAX;
+        otlp_span_link(&span, trace_id, span_id, UINT32_MAX);
+        otlp_span_end(&span, UINT64_MAX, OTLP_STATUS_ERROR, &frame);
+
+        scope = opentelemetry__proto__trace__v1__scope_spans__unpack(
+            NULL, frame.len, frame.data);
+        bad += scope == NULL || frame.data + frame.len > guard
+               || scope->spans[0]->n_events
+                          + scope->spans[0]->dropped_events_count
+                      != 2;
+        release(scope);
+    }
+
+    ok(bad == 0, "the longest end of an event, to the last byte");
 }
 
 
@@ -934,6 +1108,8 @@ main(void)
     test_mended_head();
     test_bounds();
     test_longest_ends();
+    test_event_lengths();
+    test_dropped_events();
     test_short_and_long();
     test_limit();
     test_encoded();

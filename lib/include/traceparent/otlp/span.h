@@ -5,15 +5,16 @@
  *
  * The writer only appends. It allocates nothing, keeps no pointer that it was
  * given, and never writes outside the caller's buffer: what does not fit is
- * left out and counted, as the field dropped_attributes_count or
- * dropped_links_count of the span says (opentelemetry/proto/trace/v1).
+ * left out whole and counted, as the fields dropped_attributes_count,
+ * dropped_events_count and dropped_links_count say
+ * (opentelemetry/proto/trace/v1).
  *
  * Strings are bytes; those that are not UTF-8 are written with U+FFFD in the
  * place of each bad sequence, since one bad string makes a decoder refuse the
  * whole request.
  *
- * Order of calls: otlp_span_begin(), any number of attributes and links in any
- * order, otlp_span_end().
+ * Order of calls: otlp_span_begin(), any number of attributes, events and links
+ * in any order, otlp_span_end().
  */
 
 #ifndef TRACEPARENT_OTLP_SPAN_H
@@ -72,7 +73,9 @@ typedef struct {
     uint8_t            *end_time;          /* where it is written */
     uint64_t            start_time;
     uint32_t            dropped_attributes;
+    uint32_t            dropped_events;
     uint32_t            dropped_links;
+    uint8_t             attributes;        /* the tag of one */
 } otlp_span_t;
 
 
@@ -110,6 +113,23 @@ void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
  * one did not fit.
  */
 void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
+
+/*
+ * An event, without attributes. |time| in ns since 1970; |name| is not empty.
+ * Its order among the others is that of the calls.
+ */
+void otlp_span_event(otlp_span_t *span, uint64_t time, const char *name,
+    size_t name_len);
+
+/*
+ * An event with attributes. Write them into |event| with the functions above,
+ * all but otlp_span_encoded(), and leave |span| alone until the end. One that
+ * does not fit is counted as dropped from the event; an event whose time and
+ * name do not fit takes its attributes with it.
+ */
+void otlp_span_event_begin(otlp_span_t *event, const otlp_span_t *span,
+    uint64_t time, const char *name, size_t name_len);
+void otlp_span_event_end(otlp_span_t *span, const otlp_span_t *event);
 
 /* A link to another span. |flags| as in Span.flags. */
 void otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
