@@ -12,6 +12,8 @@ package TraceTest;
 #                            a millisecond early. Each hash names what is
 #                            compared: a string, qr//, undef (absent) or a hash
 #                            in turn
+#   --- tree                 all spans of the block as trees, drawn as text, of
+#                            which much is checked: see Tree.pm
 #   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
 #   --- span_count: N        how many check_spans waits for, 1 by itself
 #   --- client eval          sub { ... } instead of a request, for what is no
@@ -34,6 +36,7 @@ use IO::Socket::INET;
 use JSON::PP;
 use Test::Nginx::Socket 'no_plan';
 use Time::HiRes qw(sleep time);
+use Tree;
 
 our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(
     spans_until receiver_dir connection talk get));
@@ -233,6 +236,8 @@ my $run_requests = $Test::Nginx::Util::RunTestHelper;
 $Test::Nginx::Util::RunTestHelper = sub {
     my ($block, $dry_run, $repeated_req_idx) = @_;
 
+    upstream_requests();
+
     if (defined $block->client && !$dry_run) {
         $block->client->();
         check_spans($block);
@@ -244,15 +249,23 @@ $Test::Nginx::Util::RunTestHelper = sub {
     $run_requests->(@_);
 };
 
+# what reached the servers of Upstream.pm since the last call, if there are any
+
+sub upstream_requests {
+    return Upstream->can('seen') && [Upstream->seen];
+}
+
 sub check_spans {
     my $block = shift;
     my $name = $block->name;
     my $expected = $block->spans;
     my $check = $block->check_spans;
+    my $trees = defined $block->tree && Tree::parse($block->tree);
 
-    return if !defined $expected && !defined $check;
+    return if !defined $expected && !defined $check && !$trees;
 
     my $n = defined $expected ? @$expected
+        : $trees ? Tree::count($trees)
         : defined $block->span_count ? $block->span_count : 1;
     my @spans = spans_until($n);
 
@@ -262,6 +275,7 @@ sub check_spans {
             for 0 .. $#$expected;
     }
 
+    Tree::check($trees, \@spans, upstream_requests(), $name) if $trees;
     $check->(@spans) if defined $check;
 }
 

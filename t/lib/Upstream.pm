@@ -7,6 +7,7 @@ package Upstream;
 #   my $upstream = Upstream->new(protocol => 'http', socket => PATH);
 #
 #   $upstream->requests($n)   those since the last call, once there are |$n|
+#   Upstream->seen            those of all servers, since its own last call
 #   $upstream->stop
 #
 # Protocols are http, fastcgi, scgi and uwsgi. A request is a hash:
@@ -30,9 +31,12 @@ use IO::Socket::UNIX;
 use JSON::PP;
 use Time::HiRes qw(sleep time);
 
+my @servers;
+
 sub new {
     my ($class, %conf) = @_;
-    my $self = bless { read => 0, log => "$conf{socket}.log", %conf }, $class;
+    my $self = bless { read => 0, seen => 0, log => "$conf{socket}.log",
+                       %conf }, $class;
 
     open my $fh, '>', $self->{log} or die "$self->{log}: $!";
     close $fh;
@@ -55,6 +59,8 @@ sub new {
         $self->serve($listener, $gone);
         leave();
     }
+
+    push @servers, $self;
 
     return $self;
 }
@@ -81,14 +87,33 @@ sub requests {
     my @lines;
 
     while (1) {
-        open my $fh, '<:raw', $self->{log} or die "$self->{log}: $!";
-        seek $fh, $self->{read}, 0;
-        @lines = grep { /\n\z/ } <$fh>;
+        @lines = $self->lines('read');
         last if @lines >= ($n || 0) || time > $deadline;
         sleep 0.02;
     }
 
-    $self->{read} += length for @lines;
+    return $self->decode('read', @lines);
+}
+
+sub seen {
+    return map { $_->decode('seen', $_->lines('seen')) } @servers;
+}
+
+# |$reader| has a position of its own
+
+sub lines {
+    my ($self, $reader) = @_;
+
+    open my $fh, '<:raw', $self->{log} or die "$self->{log}: $!";
+    seek $fh, $self->{$reader}, 0;
+
+    return grep { /\n\z/ } <$fh>;
+}
+
+sub decode {
+    my ($self, $reader, @lines) = @_;
+
+    $self->{$reader} += length for @lines;
 
     return map { JSON::PP->new->latin1->decode($_) } @lines;
 }
