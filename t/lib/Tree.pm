@@ -42,6 +42,7 @@ package Tree;
 #
 # The trees are those of the internal pipeline, and the other one has no span.
 # Lines that say otherwise, in front of trees: "internal:", "user:", "both:".
+# Behind "both:", attributes that no user span has are those of internal ones.
 #
 # Of every tree it is checked, without being asked, that
 #
@@ -69,12 +70,11 @@ my @ALWAYS = qw(http.response.status_code error.type
     http.request.resend_count);
 my %ALWAYS = map { $_ => 1 } @ALWAYS;
 
-# what user spans may show of what is behind the proxy
-my %USER = (
-    CLIENT => qr/\A(http\.request\.(method|resend_count)
-                 |http\.response\.status_code|error\.type)\z/x,
-    INTERNAL => qr/\A(http\.route|http\.response\.status_code|error\.type)\z/,
-);
+# what user spans show of what is behind the proxy, and of the request
+my $CLIENT = qr/\A(http\.request\.(method|resend_count)
+                 |http\.response\.status_code|error\.type)\z/x;
+my $SUBREQUEST = qr/\A(http\.route|http\.response\.status_code|error\.type)\z/;
+my $SERVER = qr/\A(?!client\.|network\.peer\.|nginx\.)/;
 
 # nginx counts milliseconds
 my $TICK = 1_000_000;
@@ -116,9 +116,19 @@ sub parse {
         push @$_, $node for $depth ? $open[$depth - 1]{children}
             : map { $trees{$_} ||= [] } @heads;
         splice @open, $depth, @open - $depth, $node;
+        $node->{both} = @heads > 1;
     }
 
     return \%trees;
+}
+
+# what user spans of this kind and name may show, if that is little
+
+sub shown {
+    my ($kind, $name) = @_;
+
+    return $kind eq 'CLIENT' ? $CLIENT : $kind eq 'SERVER' ? $SERVER
+        : $name =~ /\Asubrequest\b/ ? $SUBREQUEST : undef;
 }
 
 sub node {
@@ -244,24 +254,25 @@ sub line {
 # what is compared, in this order
 
 sub wanted {
-    my $node = shift;
+    my ($node, $pipeline) = @_;
     my %want = map { $_->[0] => $_ } @{$node->{want}};
+    my $shown = $node->{both} && $pipeline eq 'user'
+        && shown(@$node{qw(kind name)});
 
-    return ((map { $want{$_} || [$_, '='] } @ALWAYS),
-            grep { !$ALWAYS{$_->[0]} } @{$node->{want}});
+    return ((map { $want{$_} || [$_, '='] } @ALWAYS), grep {
+        !$ALWAYS{$_->[0]} && (!$shown || $_->[0] =~ /\A\w+\z|$shown/)
+            } @{$node->{want}});
 }
 
 # what is drawn, and what came as it would be drawn, as lines
 
 sub lines {
-    my ($nodes, $trees, $indent) = @_;
+    my ($pipeline, $nodes, $trees, $indent) = @_;
     my (@expected, @got);
-
-    $indent //= '';
 
     for my $i (0 .. (@$nodes > @$trees ? $#$nodes : $#$trees)) {
         my ($node, $tree) = ($nodes->[$i], $trees->[$i]);
-        my @wanted = wanted($node || {});
+        my @wanted = wanted($node || {}, $pipeline);
 
         push @expected, $indent . line(@$node{qw(kind name)}, @wanted)
             if $node;
@@ -272,7 +283,7 @@ sub lines {
         push @expected, @$e;
         push @got, @$g;
 
-        ($e, $g) = lines($node ? $node->{children} : [],
+        ($e, $g) = lines($pipeline, $node ? $node->{children} : [],
                          $tree ? $tree->{children} : [], "$indent  ");
         push @expected, @$e;
         push @got, @$g;
@@ -389,14 +400,12 @@ sub rules_of {
     my %attributes = %{$span->{attributes}};
     my $events = join ' ', map { $_->{name} } @{$span->{events}};
     my $error = $attributes{'error.type'} // '';
-    my $allowed = $USER{$span->{kind}};
+    my $shown = shown(@$span{qw(kind name)});
     my @complaints;
 
-    if (pipeline($span) eq 'user' && $allowed
-        && ($span->{kind} eq 'CLIENT' || $span->{name} =~ /\Asubrequest\b/))
-    {
+    if (pipeline($span) eq 'user' && $shown && $span->{kind} ne 'SERVER') {
         push @complaints, map { "shows $_ to a tenant" }
-            grep { !/$allowed/ } sort keys %attributes;
+            grep { !/$shown/ } sort keys %attributes;
     }
 
     return @complaints if $span->{kind} ne 'CLIENT';
@@ -494,7 +503,7 @@ sub check {
 
         next if !@$nodes && !@$trees;
 
-        my ($expected, $got) = lines($nodes, $trees);
+        my ($expected, $got) = lines($pipeline, $nodes, $trees, '');
         my @complaints = complaints($nodes, $trees);
 
         push @complaints, received_complaints($nodes, $trees, $requests)
