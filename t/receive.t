@@ -10,6 +10,7 @@ use IO::Select;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use JSON::PP ();
+use List::Util ();
 use POSIX ();
 use Socket qw(SOCK_STREAM);
 use Test::More;
@@ -337,9 +338,12 @@ subtest 'one line of JSON for each span' => sub {
           ['bytes',    bytes(7, "\0\xff\x10")],
           ['nothing',  '']),
       bytes(11, fixed64(1, 1_700_000_000_000_000_005) . bytes(2, 'retry')
-          . bytes(3, attribute('n', int_value(1)))),
+          . bytes(3, attribute('n', int_value(1))) . number(4, 8)),
+      number(12, 9),
       bytes(13, id(1, 'ab' x 16) . id(2, 'cd' x 8) . bytes(3, 'a=1')
-          . bytes(4, attribute('l', string_value('x'))) . fixed32(6, 1)),
+          . bytes(4, attribute('l', string_value('x'))) . number(5, 10)
+          . fixed32(6, 1)),
+      number(14, 11),
       bytes(15, bytes(2, 'it broke') . number(3, 2));
 
     is(status_of(request(span(more => $more, parent => '11' x 8)),
@@ -371,9 +375,13 @@ subtest 'one line of JSON for each span' => sub {
             bytes => 'AP8Q', nothing => undef,
         },
         events => [{ time_unix_nano => '1700000000000000005',
-            name => 'retry', attributes => { n => 1 } }],
+            name => 'retry', attributes => { n => 1 },
+            dropped_attributes_count => 8 }],
+        dropped_events_count => 9,
         links => [{ trace_id => 'ab' x 16, span_id => 'cd' x 8, flags => 1,
-            trace_state => 'a=1', attributes => { l => 'x' } }],
+            trace_state => 'a=1', attributes => { l => 'x' },
+            dropped_attributes_count => 10 }],
+        dropped_links_count => 11,
         status  => { code => 'ERROR', message => 'it broke' },
         request => 1,
     }, 'has all fields') or diag $line;
@@ -388,7 +396,8 @@ subtest 'one line of JSON for each span' => sub {
     is("@keys", 'resource scope headers trace_id span_id parent_span_id'
           . ' trace_state flags name kind start_time_unix_nano'
           . ' end_time_unix_nano attributes dropped_attributes_count events'
-          . ' links status request', 'keys are in order');
+          . ' dropped_events_count links dropped_links_count status request',
+        'keys are in order');
     unlike($line, qr/[^\x20-\x7e\n]/, 'is ASCII');
 
     post(request(span(kind => 77, more => bytes(15, number(3, 1))),
@@ -932,23 +941,61 @@ sub tree_of {
     return out($server);
 }
 
-sub http_status {
-    bytes(9, attribute('http.response.status_code', int_value($_[0])));
+# Attributes as that field: names and values.
+sub attributes {
+    my ($field, @of) = @_;
+
+    return join '', map { bytes($field, attribute(@$_)) } List::Util::pairs(@of);
 }
 
-sub error_type { bytes(9, attribute('error.type', string_value($_[0]))) }
+sub http_status {
+    attributes(9, 'http.response.status_code' => int_value($_[0]));
+}
+
+sub error_type { attributes(9, 'error.type' => string_value($_[0])) }
 
 sub error { bytes(15, number(3, 2) . bytes(2, $_[0] // '')) }
+
+sub event {
+    my ($time, $name, @of) = @_;
+
+    return bytes(11, fixed64(1, $time) . bytes(2, $name) . attributes(3, @of));
+}
+
+sub link_to { bytes(13, id(1, $_[0]) . id(2, $_[1])) }
+
+# A proxy's try of |ms| that begins |at| nanoseconds after $t0.
+sub attempt {
+    my ($id, $at, $ms, %of) = @_;
+
+    return span(id => $id x 8, parent => $of{parent} // 'a1' x 8,
+        start => $t0 + $at, ms => $ms, kind => 3, name => 'GET',
+        more => attributes(9,
+            'network.peer.address' => string_value($of{address}),
+            $of{port} ? ('network.peer.port' => int_value($of{port})) : (),
+            $of{resend}
+            ? ('http.request.resend_count' => int_value($of{resend})) : (),
+          ) . $of{more});
+}
+
+# Its events; each in nanoseconds after $t0, or missing.
+sub events_at {
+    my @names = qw(connect first_byte last_byte);
+
+    return join '', map { defined $_[$_] ? event($t0 + $_[$_], $names[$_]) : () }
+      0 .. $#names;
+}
 
 
 subtest 'a trace as a tree' => sub {
     my @edge = (
         span(id => 'a1' x 8, parent => '99' x 8, start => $t0,
             name => 'GET /api', more => http_status(200)
-              . bytes(11, fixed64(1, $t0 + 2_000_000) . bytes(2, 'retry'))
-              . bytes(13, id(1, 'ab' x 16) . id(2, 'cd' x 8))),
+              . event($t0 + 2_000_000, 'retry')
+              . link_to('ab' x 16, 'cd' x 8)),
         span(id => 'b2' x 8, parent => 'a1' x 8, start => $t0 + 5_600_000,
-            ms => 6.5, kind => 3, name => 'GET', more => http_status(200)),
+            ms => 6.5, kind => 3, name => 'GET', more => http_status(200)
+              . attributes(9, 'server.address' => string_value('inner'))),
         span(id => 'b1' x 8, parent => 'a1' x 8, start => $t0 + 400_000,
             ms => 5.1, kind => 3, name => 'GET',
             more => http_status(502) . error_type('502') . error()),
@@ -966,12 +1013,67 @@ subtest 'a trace as a tree' => sub {
             [request_of('edge', @edge), 'X-TENANT' => 'acme']), <<"EOF", 'looks good');
 trace $trace_id  5 spans in 12.3 ms  [x-tenant: acme]
 \xe2\x94\x94\xe2\x94\x80 GET /api        edge   SERVER          +0  12.3 ms  200  (parent 9999999999999999 elsewhere)
-   \xe2\x94\x82  \xe2\x80\xa2 retry  +2.00 ms
+   \xe2\x94\x82  \xe2\x80\xa2 +2.00 ms retry
    \xe2\x94\x82  \xe2\x86\xb3 link to trace abababababababababababababababab span cdcdcdcdcdcdcdcd
    \xe2\x94\x9c\xe2\x94\x80 GET          edge   CLIENT     +400 \xc2\xb5s  5.10 ms  502  ERROR
-   \xe2\x94\x9c\xe2\x94\x80 GET          edge   CLIENT    +5.60 ms  6.50 ms  200
+   \xe2\x94\x9c\xe2\x94\x80 GET \xe2\x86\x92 inner  edge   CLIENT    +5.60 ms  6.50 ms  200
    \xe2\x94\x82  \xe2\x94\x94\xe2\x94\x80 GET /api  inner  SERVER    +5.90 ms  6.00 ms
    \xe2\x94\x94\xe2\x94\x80 log          edge   INTERNAL  +12.0 ms   500 ns  ERROR  reset  no luck
+
+EOF
+};
+
+
+subtest 'a trace of a proxy' => sub {
+    my @spans = (
+        span(id => 'a1' x 8, start => $t0, name => 'GET /api/', ms => 13.4,
+            more => http_status(200)
+              . attributes(9, 'nginx.cache.status' => string_value('MISS'),
+                'network.peer.address' => string_value('203.0.113.9'))
+              . event($t0 + 6_900_000, 'redirect',
+                'http.route' => string_value('/fallback/'),
+                'url.path' => string_value('/fallback/cart'),
+                'http.response.status_code' => int_value(502))
+              . link_to('ab' x 16, 'cd' x 8)),
+        span(id => 'b1' x 8, parent => 'a1' x 8, start => $t0 + 90_000,
+            ms => 1.1, kind => 1, name => 'subrequest /auth',
+            more => http_status(204)),
+        attempt('b2', 120_000, 1, parent => 'b1' x 8,
+            address => '/run/auth.sock', more => http_status(204)
+              . events_at(130_000, 1_080_000, 1_090_000)),
+        attempt('c1', 1_250_000, 3, address => '10.0.0.11', port => 8080,
+            more => error_type('connect') . error()),
+        attempt('c2', 4_260_000, 2.6, address => '2001:db8::12', port => 8080,
+            resend => 1, more => http_status(502) . error_type('502') . error()
+              . events_at(4_300_000, 6_800_000, 6_850_000)
+              . link_to($trace_id, 'c1' x 8)),
+        attempt('d1', 6_950_000, 6.4, address => '10.0.0.13', port => 80,
+            more => http_status(200) . error_type('client_closed')
+              . events_at(6_990_000, 13_000_000)),
+        span(id => 'e1' x 8, parent => 'd1' x 8, start => $t0 + 7_100_000,
+            ms => 5.8, name => 'GET /fallback/', more => http_status(200)
+              . link_to($trace_id, 'ee' x 8)),
+    );
+
+    local $ENV{LC_ALL} = 'C';
+
+    is(tree_of([], [request_of('edge', @spans)]),
+        <<"EOF", 'shows tries, hops, events and links');
+trace $trace_id  7 spans in 13.4 ms
+`- GET /api/                      edge  SERVER          +0  13.4 ms  200  cache MISS
+   |  * +6.90 ms redirect  route=/fallback/  path=/fallback/cart  status_code=502
+   |  -> link to trace abababababababababababababababab span cdcdcdcdcdcdcdcd
+   |- subrequest /auth            edge  INTERNAL  +90.0 us  1.10 ms  204
+   |  `- GET -> /run/auth.sock    edge  CLIENT     +120 us  1.00 ms  204
+   |        * +10.0 us connect  +960 us first_byte  +970 us last_byte
+   |- GET -> 10.0.0.11:8080       edge  CLIENT    +1.25 ms  3.00 ms  ERROR  connect
+   |- GET -> [2001:db8::12]:8080  edge  CLIENT    +4.26 ms  2.60 ms  502  ERROR  retry 1
+   |     * +40.0 us connect  +2.54 ms first_byte  +2.59 ms last_byte
+   |     -> link to span c1c1c1c1c1c1c1c1  GET -> 10.0.0.11:8080
+   `- GET -> 10.0.0.13:80         edge  CLIENT    +6.95 ms  6.40 ms  200  client_closed
+      |  * +40.0 us connect  +6.05 ms first_byte
+      `- GET /fallback/           edge  SERVER    +7.10 ms  5.80 ms  200
+            -> link to span eeeeeeeeeeeeeeee
 
 EOF
 };
@@ -996,8 +1098,12 @@ EOF
 subtest 'names made by an attacker' => sub {
     my $evil = "\e[2J\a\r\n\0\x7f\\\xc2\x9b31m\xe2\x80\xae\xe2\x80\xa8\xef\xbb\xbf";
     my $out  = tree_of(['--header', 'x-e', '--color=never'],
-        [request_of($evil, span(name => $evil, more => error_type($evil)
-              . error($evil) . bytes(11, bytes(2, $evil)))),
+        [request_of($evil, span(name => $evil, kind => 3,
+            more => error_type($evil) . error($evil)
+              . attributes(9, 'network.peer.address' => string_value($evil),
+                'network.peer.port' => int_value(80),
+                'nginx.cache.status' => string_value($evil))
+              . event($t0, $evil, $evil => string_value($evil)))),
             'X-E' => "a\e[31m"]);
 
     unlike($out, qr/[\x00-\x09\x0b-\x1f\x7f]/, 'no control character');
@@ -1006,16 +1112,21 @@ subtest 'names made by an attacker' => sub {
     is(() = $out =~ /\n/g, 4, 'no line is broken');
     like($out, qr/\\x1b\[2J\\x07\\x0d\\x0a\\x1a\\x7f\\\\\\u009b31m\\u202e\\u2028\\ufeff/,
         'they are escaped');
+    is(() = $out =~ /\\x1b\[2J/g, 9, 'each of them');
     like($out, qr/\[x-e: a\\x1b\[31m\]/, 'in the header too');
 
     my $long = "\xc3\xa9" x 1000;
     $out = tree_of([], [request(span(name => $long, more =>
-                bytes(11, bytes(2, 'e')) x 20
-              . bytes(13, id(1, $trace_id) . id(2, $span_id)) x 17))]);
+                event($t0, 'e', $long => string_value($long))
+              . event($t0, 'e') x 19 . number(12, 3)
+              . link_to($trace_id, $span_id) x 17 . number(14, 2)))]);
     like($out, qr/ (?:\xc3\xa9){100}\.\.\. /, 'a long name is cut');
-    is(() = $out =~ /\xe2\x80\xa2 e/g, 16, '16 events');
-    like($out, qr/\xe2\x80\xa2 4 more events/, 'and how many more');
-    like($out, qr/\xe2\x86\xb3 1 more link\n/, 'links too');
+    like($out, qr/ e  (?:\xc3\xa9){100}\.\.\.\n/, 'and long attributes');
+    is_deeply([grep { $_ } map { scalar(() = /\+0 e\b/g) } split /\n/, $out],
+        [1, 12, 3], '16 events, in 80 columns');
+    like($out, qr/\xe2\x80\xa2 7 more events/,
+        'and how many more, those that did not come too');
+    like($out, qr/\xe2\x86\xb3 3 more links\n/, 'links too');
 };
 
 
@@ -1074,6 +1185,22 @@ subtest 'when a tree is drawn' => sub {
 };
 
 
+subtest 'attributes of an event' => sub {
+    my $event = event($t0, 'e',
+        'string'   => string_value('a b'),
+        'a.b.int'  => int_value(18446744073709551609),
+        'a.true'   => number(2, 1),
+        'a.false'  => number(2, 0),
+        'double'   => varint(4 << 3 | 1) . pack('d<', 0.25),
+        'a.list'   => bytes(5, ''),
+        'nothing'  => '');
+
+    like(tree_of([], [request(span(start => $t0, more => $event))]),
+        qr/ \+0 e  string=a b  int=-7  true=true  false=false  double=0\.25(?#
+         )  list=\.\.\.  nothing=\.\.\.$/m, 'of any type');
+};
+
+
 subtest 'odd times' => sub {
     my $out = tree_of([], [request(
         span(id => 'a1' x 8, name => 'a', start => $t0, ms => 90_000),
@@ -1094,6 +1221,9 @@ subtest 'odd times' => sub {
 subtest 'color' => sub {
     like(tree_of(['--color=always'], [request(span())]), qr/\e\[1m/,
         'always');
+    like(tree_of(['--color=always'], [request(
+                span(more => error_type('client_closed')))]),
+        qr/\e\[33mclient_closed\e\[0m/, 'what is no error is not red');
     unlike(tree_of(['--color=auto'], [request(span())]), qr/\e/,
         'auto: not into a file');
 };

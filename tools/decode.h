@@ -35,6 +35,9 @@ typedef Opentelemetry__Proto__Common__V1__AnyValue any_value_t;
 #define ANY_VALUE(kind)                                                        \
     OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_##kind##_VALUE
 
+#define KIND_CLIENT                                                            \
+    OPENTELEMETRY__PROTO__TRACE__V1__SPAN__SPAN_KIND__SPAN_KIND_CLIENT
+
 #define STATUS_ERROR                                                           \
     OPENTELEMETRY__PROTO__TRACE__V1__STATUS__STATUS_CODE__STATUS_CODE_ERROR
 

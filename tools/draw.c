@@ -14,6 +14,9 @@
 #define KIND_COLUMNS 8
 #define TIME_SIZE    32
 
+/* Several events share a line as long as it is no longer. */
+#define LINE_COLUMNS 80
+
 
 typedef struct node_s node_t;
 
@@ -50,6 +53,7 @@ typedef struct {
     const char *none;
     const char *link;
     const char *event;
+    const char *peer;
     const char *micro;
 } glyphs_t;
 
@@ -61,11 +65,12 @@ static const glyphs_t unicode_glyphs = {
     "   ",
     "\u21b3",
     "\u2022",
+    " \u2192 ",
     "\u00b5s",
 };
 
 static const glyphs_t ascii_glyphs
-    = {"|- ", "`- ", "|  ", "   ", "->", "*", "us"};
+    = {"|- ", "`- ", "|  ", "   ", "->", "*", " -> ", "us"};
 
 
 static const glyphs_t *
@@ -111,11 +116,24 @@ compare_key(const void *key, const void *element)
 }
 
 
+/* The span with |id|, or NULL. */
+static node_t *
+find_node(const drawing_t *drawing, const uint8_t *id)
+{
+    node_t **found;
+
+    found = bsearch(id, drawing->by_id, drawing->trace->n_spans,
+        sizeof(*drawing->by_id), compare_key);
+
+    return found != NULL ? *found : NULL;
+}
+
+
 static void
 find_parents(drawing_t *drawing)
 {
     size_t i, n = drawing->trace->n_spans;
-    node_t *node, **parent;
+    node_t *node, *parent;
 
     for (i = 0; i < n; i++) {
         drawing->by_id[i] = &drawing->nodes[i];
@@ -131,13 +149,12 @@ find_parents(drawing_t *drawing)
             continue;
         }
 
-        parent = bsearch(node->span->parent_id, drawing->by_id, n,
-            sizeof(*drawing->by_id), compare_key);
+        parent = find_node(drawing, node->span->parent_id);
 
         if (parent != NULL) {
-            node->parent = *parent;
-            node->sibling = node->parent->child;
-            node->parent->child = node;
+            node->parent = parent;
+            node->sibling = parent->child;
+            parent->child = node;
         }
     }
 }
@@ -248,17 +265,18 @@ format_time(char *text, uint64_t ns, const char *micro)
 }
 
 
+/* How long after |start| it was. */
 static void
-format_offset(const drawing_t *drawing, char *text, uint64_t time)
+format_offset(
+    const drawing_t *drawing, char *text, uint64_t time, uint64_t start)
 {
-    if (time == drawing->start) {
+    if (time == start) {
         strcpy(text, "+0");
         return;
     }
 
-    text[0] = time < drawing->start ? '-' : '+';
-    format_time(text + 1,
-        time < drawing->start ? drawing->start - time : time - drawing->start,
+    text[0] = time < start ? '-' : '+';
+    format_time(text + 1, time < start ? start - time : time - start,
         glyphs(drawing)->micro);
 }
 
@@ -285,8 +303,17 @@ text_columns(const drawing_t *drawing, const char *text)
 static int
 name_columns(const drawing_t *drawing, const node_t *node)
 {
-    return 3 * ((int) node->depth + 1)
-           + text_columns(drawing, node->span->name);
+    int columns;
+    const trace_span_t *span = node->span;
+
+    columns = 3 * ((int) node->depth + 1) + text_columns(drawing, span->name);
+
+    if (span->peer[0] != '\0') {
+        columns += text_columns(drawing, glyphs(drawing)->peer)
+                   + text_columns(drawing, span->peer);
+    }
+
+    return columns;
 }
 
 
@@ -315,7 +342,7 @@ measure(drawing_t *drawing)
             NAME_COLUMNS);
         widen(&drawing->service_columns, text_columns(drawing, span->service),
             SERVICE_COLUMNS);
-        format_offset(drawing, text, span->start);
+        format_offset(drawing, text, span->start, drawing->start);
         widen(&drawing->offset_columns, text_columns(drawing, text), TIME_SIZE);
         format_duration(drawing, text, span);
         widen(
@@ -352,6 +379,19 @@ print_id(const drawing_t *drawing, const uint8_t *id, size_t len)
 
 
 static void
+print_name(
+    const drawing_t *drawing, terminal_style_t style, const trace_span_t *span)
+{
+    styled(drawing, style, span->name);
+
+    if (span->peer[0] != '\0') {
+        fputs(glyphs(drawing)->peer, drawing->terminal->out);
+        terminal_text(drawing->terminal, drawing->terminal->out, span->peer);
+    }
+}
+
+
+static void
 print_bars(const drawing_t *drawing, const node_t *node)
 {
     unsigned i;
@@ -369,6 +409,7 @@ print_status(const drawing_t *drawing, const trace_span_t *span)
 {
     int error;
     char code[16] = "";
+    FILE *out = drawing->terminal->out;
     terminal_style_t style;
 
     error = span->status == STATUS_ERROR;
@@ -376,22 +417,31 @@ print_status(const drawing_t *drawing, const trace_span_t *span)
 
     if (span->http_status != 0) {
         snprintf(code, sizeof(code), "%d", span->http_status);
-        fputs("  ", drawing->terminal->out);
+        fputs("  ", out);
         styled(drawing, style, code);
     }
 
     if (error) {
-        fputs("  ", drawing->terminal->out);
+        fputs("  ", out);
         styled(drawing, style, "ERROR");
     }
 
     if (span->error_type[0] != '\0' && strcmp(span->error_type, code) != 0) {
-        fputs("  ", drawing->terminal->out);
-        styled(drawing, style, span->error_type);
+        fputs("  ", out);
+        styled(drawing, error ? style : TERMINAL_WARN, span->error_type);
+    }
+
+    if (span->resend_count != 0) {
+        fprintf(out, "  retry %d", span->resend_count);
+    }
+
+    if (span->cache_status[0] != '\0') {
+        fputs("  cache ", out);
+        terminal_text(drawing->terminal, out, span->cache_status);
     }
 
     if (span->message[0] != '\0') {
-        fputs("  ", drawing->terminal->out);
+        fputs("  ", out);
         styled(drawing, TERMINAL_DIM, span->message);
     }
 }
@@ -432,7 +482,7 @@ print_span(const drawing_t *drawing, const node_t *node)
     FILE *out = drawing->terminal->out;
     const trace_span_t *span = node->span;
 
-    format_offset(drawing, offset, span->start);
+    format_offset(drawing, offset, span->start, drawing->start);
     format_duration(drawing, duration, span);
 
     terminal_style(drawing->terminal, TERMINAL_DIM);
@@ -440,7 +490,7 @@ print_span(const drawing_t *drawing, const node_t *node)
     fputs(node->last ? glyphs(drawing)->last : glyphs(drawing)->branch, out);
     terminal_style(drawing->terminal, TERMINAL_PLAIN);
 
-    styled(drawing, TERMINAL_BOLD, span->name);
+    print_name(drawing, TERMINAL_BOLD, span);
     pad(drawing, name_columns(drawing, node), drawing->name_columns);
     fputs("  ", out);
 
@@ -488,36 +538,87 @@ begin_detail(const drawing_t *drawing, const node_t *node, const char *glyph)
 }
 
 
+/* Those without attributes share lines. */
 static void
-print_details(const drawing_t *drawing, const node_t *node)
+print_events(const drawing_t *drawing, const node_t *node)
 {
     size_t i;
+    int alone, column = LINE_COLUMNS, columns;
     char offset[TIME_SIZE + 1];
     FILE *out = drawing->terminal->out;
     const trace_span_t *span = node->span;
+    const trace_event_t *event;
 
     for (i = 0; i < span->n_events; i++) {
-        begin_detail(drawing, node, glyphs(drawing)->event);
-        terminal_text(drawing->terminal, out, span->events[i].name);
-        format_offset(drawing, offset, span->events[i].time);
-        terminal_style(drawing->terminal, TERMINAL_DIM);
-        fprintf(out, "  %s", offset);
-        terminal_style(drawing->terminal, TERMINAL_PLAIN);
-        putc('\n', out);
+        event = &span->events[i];
+        alone = event->attributes[0] != '\0';
+        format_offset(drawing, offset, event->time, span->start);
+        columns = text_columns(drawing, offset) + 1
+                  + text_columns(drawing, event->name);
+
+        if (!alone && column + 2 + columns <= LINE_COLUMNS) {
+            fputs("  ", out);
+            column += 2 + columns;
+
+        } else {
+            fputs(i > 0 ? "\n" : "", out);
+            begin_detail(drawing, node, glyphs(drawing)->event);
+            column = 3 * ((int) node->depth + 2) + 2 + columns;
+        }
+
+        styled(drawing, TERMINAL_DIM, offset);
+        putc(' ', out);
+        terminal_text(drawing->terminal, out, event->name);
+
+        if (alone) {
+            fputs("  ", out);
+            styled(drawing, TERMINAL_DIM, event->attributes);
+            column = LINE_COLUMNS;
+        }
     }
+
+    fputs(span->n_events > 0 ? "\n" : "", out);
 
     if (span->more_events > 0) {
         begin_detail(drawing, node, glyphs(drawing)->event);
         fprintf(out, "%zu more event%s\n", span->more_events,
             span->more_events == 1 ? "" : "s");
     }
+}
+
+
+static void
+print_links(const drawing_t *drawing, const node_t *node)
+{
+    size_t i;
+    FILE *out = drawing->terminal->out;
+    const node_t *linked;
+    const trace_link_t *link;
+    const trace_span_t *span = node->span;
 
     for (i = 0; i < span->n_links; i++) {
+        link = &span->links[i];
+        linked = NULL;
         begin_detail(drawing, node, glyphs(drawing)->link);
-        fputs("link to trace ", out);
-        print_id(drawing, span->links[i].trace_id, 16);
-        fputs(" span ", out);
-        print_id(drawing, span->links[i].span_id, 8);
+        fputs("link to ", out);
+
+        if (memcmp(link->trace_id, drawing->trace->id, 16) != 0) {
+            fputs("trace ", out);
+            print_id(drawing, link->trace_id, 16);
+            putc(' ', out);
+
+        } else {
+            linked = find_node(drawing, link->span_id);
+        }
+
+        fputs("span ", out);
+        print_id(drawing, link->span_id, 8);
+
+        if (linked != NULL) {
+            fputs("  ", out);
+            print_name(drawing, TERMINAL_PLAIN, linked->span);
+        }
+
         putc('\n', out);
     }
 
@@ -588,7 +689,8 @@ draw_trace(const terminal_t *terminal, const trace_t *trace, const char *header)
 
         for (i = 0; i < drawing.n_lines; i++) {
             print_span(&drawing, drawing.lines[i]);
-            print_details(&drawing, drawing.lines[i]);
+            print_events(&drawing, drawing.lines[i]);
+            print_links(&drawing, drawing.lines[i]);
         }
 
         putc('\n', terminal->out);

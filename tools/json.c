@@ -195,10 +195,12 @@ events(const span_message_t *span)
         event = span->events[i];
 
         if (json_array_append_new(
-                list, json_pack("{s:o, s:s, s:o}", "time_unix_nano",
+                list, json_pack("{s:o, s:s, s:o, s:I}", "time_unix_nano",
                           nanoseconds(event->time_unix_nano), "name",
                           event->name, "attributes",
-                          attributes(event->n_attributes, event->attributes)))
+                          attributes(event->n_attributes, event->attributes),
+                          "dropped_attributes_count",
+                          (json_int_t) event->dropped_attributes_count))
             != 0) {
             json_decref(list);
             return NULL;
@@ -222,11 +224,13 @@ links(const span_message_t *span)
         link = span->links[i];
 
         if (json_array_append_new(
-                list, json_pack("{s:o, s:o, s:I, s:s, s:o}", "trace_id",
+                list, json_pack("{s:o, s:o, s:I, s:s, s:o, s:I}", "trace_id",
                           hex(&link->trace_id), "span_id", hex(&link->span_id),
                           "flags", (json_int_t) link->flags, "trace_state",
                           link->trace_state, "attributes",
-                          attributes(link->n_attributes, link->attributes)))
+                          attributes(link->n_attributes, link->attributes),
+                          "dropped_attributes_count",
+                          (json_int_t) link->dropped_attributes_count))
             != 0) {
             json_decref(list);
             return NULL;
@@ -263,7 +267,7 @@ print_span(const context_t *context, const span_message_t *span)
     json_t *object;
 
     object = json_pack("{s:O, s:O, s:O, s:o, s:o, s:o, s:s, s:I, s:s, s:o, s:o,"
-                       " s:o, s:o, s:I, s:o, s:o, s:o, s:I}",
+                       " s:o, s:o, s:I, s:o, s:I, s:o, s:I, s:o, s:I}",
         "resource", context->resource, "scope", context->scope, "headers",
         context->headers, "trace_id", hex(&span->trace_id), "span_id",
         hex(&span->span_id), "parent_span_id", hex(&span->parent_span_id),
@@ -275,8 +279,10 @@ print_span(const context_t *context, const span_message_t *span)
         "end_time_unix_nano", nanoseconds(span->end_time_unix_nano),
         "attributes", attributes(span->n_attributes, span->attributes),
         "dropped_attributes_count", (json_int_t) span->dropped_attributes_count,
-        "events", events(span), "links", links(span), "status", status(span),
-        "request", (json_int_t) context->ordinal);
+        "events", events(span), "dropped_events_count",
+        (json_int_t) span->dropped_events_count, "links", links(span),
+        "dropped_links_count", (json_int_t) span->dropped_links_count, "status",
+        status(span), "request", (json_int_t) context->ordinal);
 
     if (object == NULL) {
         return -1;

@@ -106,6 +106,7 @@ terminal_style(const terminal_t *terminal, terminal_style_t style)
         [TERMINAL_BOLD] = "\033[1m",
         [TERMINAL_DIM] = "\033[2m",
         [TERMINAL_GOOD] = "\033[32m",
+        [TERMINAL_WARN] = "\033[33m",
         [TERMINAL_BAD] = "\033[1;31m",
         [TERMINAL_MARK] = "\033[36m",
     };

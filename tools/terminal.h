@@ -15,6 +15,7 @@ typedef enum {
     TERMINAL_BOLD,
     TERMINAL_DIM,
     TERMINAL_GOOD,
+    TERMINAL_WARN,
     TERMINAL_BAD,
     TERMINAL_MARK,
 } terminal_style_t;

@@ -26,6 +26,7 @@
 typedef struct {
     uint64_t time; /* nanoseconds since 1970, as all times here */
     const char *name;
+    const char *attributes; /* as "route=/a  status_code=502" */
 } trace_event_t;
 
 typedef struct {
@@ -43,16 +44,19 @@ struct trace_span_s {
     int has_parent;
     int kind;
     int status;
-    int http_status; /* 0 if there is none */
+    int http_status; /* 0 if there is none, as the next */
+    int resend_count;
     uint64_t start;
     uint64_t end;
     const char *name;
+    const char *peer; /* of a client's span: the other end, or "" */
     const char *service;
+    const char *cache_status;
     const char *error_type;
     const char *message;
     trace_event_t *events;
     size_t n_events;
-    size_t more_events; /* that are not kept */
+    size_t more_events; /* that are not kept, or did not come */
     trace_link_t *links;
     size_t n_links;
     size_t more_links;
