@@ -71,9 +71,10 @@ my @ALWAYS = qw(http.response.status_code error.type
 my %ALWAYS = map { $_ => 1 } @ALWAYS;
 
 # what user spans show of what is behind the proxy, and of the request
-my $CLIENT = qr/\A(http\.request\.(method|resend_count)
+my $CLIENT = qr/\A(http\.request\.(method|method_original|resend_count)
                  |http\.response\.status_code|error\.type)\z/x;
-my $SUBREQUEST = qr/\A(http\.route|http\.response\.status_code|error\.type)\z/;
+my $SUBREQUEST = qr/\A(http\.route|http\.response\.status_code
+                     |error\.type)\z/x;
 my $SERVER = qr/\A(?!client\.|network\.peer\.|nginx\.)/;
 
 # nginx counts milliseconds
@@ -400,6 +401,7 @@ sub rules_of {
     my %attributes = %{$span->{attributes}};
     my $events = join ' ', map { $_->{name} } @{$span->{events}};
     my $error = $attributes{'error.type'} // '';
+    my $reused = $attributes{'nginx.upstream.connection_reused'};
     my $shown = shown(@$span{qw(kind name)});
     my @complaints;
 
@@ -411,7 +413,11 @@ sub rules_of {
     return @complaints if $span->{kind} ne 'CLIENT';
 
     push @complaints, "has events: $events"
-        if $events !~ /\A(connect( first_byte( last_byte)?)?)?\z/;
+        if $events !~ /\A(?:connect\b ?)?(?:first_byte(?: last_byte)?)?\z/;
+    push @complaints, 'has a connection that is '
+        . ($reused ? 'new and kept' : 'not new, nor kept')
+        if pipeline($span) eq 'internal' && $events ne ''
+            && !$reused == ($events !~ /connect/);
     push @complaints, "got a status, with the events: $events"
         if defined $attributes{'http.response.status_code'}
             && $events !~ /first_byte/;
@@ -476,7 +482,7 @@ sub received_complaints {
         my $span = $tree->{span};
         my $n = delete $received{$span->{trace_id}}{$span->{span_id}} // 0;
         my $expected = $node->{sent} // ($span->{kind} eq 'CLIENT'
-            && @{$span->{events}} ? 1 : 0);
+            && connected($span) ? 1 : 0);
 
         push @complaints, "$span->{kind} $span->{name} "
             . ($span->{attributes}{'http.response.status_code'} // '')
@@ -490,6 +496,16 @@ sub received_complaints {
         map { keys %{$received{$_}} } sort keys %traces;
 
     return @complaints;
+}
+
+# true if its request has left, as far as it tells
+
+sub connected {
+    my $span = shift;
+
+    return @{$span->{events}}
+        || $span->{attributes}{'nginx.upstream.connection_reused'}
+        || ($span->{attributes}{'error.type'} // '') eq 'keepalive_race';
 }
 
 # |$requests|: undef if there is no server of Upstream.pm

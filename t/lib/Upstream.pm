@@ -32,6 +32,7 @@ package Upstream;
 #   ?body=TEXT      answers with this as text/html, %XX decoded
 #   ?size=N         answers with so many bytes
 #   ?chunked=1      in chunks
+#   ?eof=1          up to the end of the connection
 #   ?age=N          with a Cache-Control for so many seconds
 #   ?etag=TEXT      with this ETag, or with 304 to who has it
 #   ?delay=N        waits N seconds before the answer
@@ -137,10 +138,11 @@ sub silent_port {
     return $held[-1]->sockport;
 }
 
-# the kernel drops what comes when the queue is full
+# the kernel drops what comes when the queue is full, which takes one more than
+# it says
 
 sub full_port {
-    my $listener = on_port(Listen => 0);
+    my $listener = on_port(Listen => 1);
 
     push @held, $listener, map {
         IO::Socket::INET->new(PeerAddr => '127.0.0.1', Blocking => 0,
@@ -388,7 +390,7 @@ sub answer {
         act => $act // 'ok', status => $status, lines => \@lines,
         body => $body, delay => $query{delay} // 0,
         pause => $query{pause} // 0, chunked => $query{chunked},
-        upgrade => $query{upgrade},
+        eof => $query{eof}, upgrade => $query{upgrade},
     };
 }
 
@@ -437,12 +439,13 @@ sub http_body {
 sub http_frame {
     my ($request, $answer) = @_;
     my $body = $request->{line} =~ /\AHEAD / ? '' : $answer->{body};
-    my $length = $answer->{status} == 304 ? ()
+    my @length = $answer->{status} == 304 || $answer->{eof} ? ()
         : $answer->{chunked} ? 'Transfer-Encoding: chunked'
         : 'Content-Length: ' . length $answer->{body};
 
+    $request->{keep} &&= !$answer->{eof};
     $answer->{header} = join "\r\n", "HTTP/1.1 $answer->{status} Status",
-        @{$answer->{lines}}, $length, 'Connection: '
+        @{$answer->{lines}}, @length, 'Connection: '
         . ($request->{keep} ? 'keep-alive' : 'close'), '', '';
     $answer->{body} = $answer->{chunked}
         ? sprintf("%x\r\n%s\r\n0\r\n\r\n", length $body, $body) : $body;
@@ -477,7 +480,7 @@ sub with_body {
 
 sub fastcgi_request {
     my $socket = shift;
-    my ($id, $params, $body) = (0, '', 0);
+    my ($id, $keep, $params, $body) = (0, 0, '', 0);
 
     while (1) {
         my ($type, $length, $padding);
@@ -487,6 +490,7 @@ sub fastcgi_request {
         my $content = take($socket, $length);
         take($socket, $padding);
 
+        $keep = ord substr $content, 2, 1 if $type == 1;
         $params .= $content if $type == 4;      # FCGI_PARAMS
         last if $type == 5 && $length == 0;     # the end of FCGI_STDIN
         $body += $length if $type == 5;
@@ -499,7 +503,7 @@ sub fastcgi_request {
         push @params, [map { substr $params, 0, $_, '' } @lengths];
     }
 
-    return { %{params_request($body, @params)}, id => $id };
+    return { %{params_request($body, @params)}, id => $id, keep => $keep };
 }
 
 sub fastcgi_length {
@@ -520,7 +524,8 @@ sub fastcgi_frame {
         length, 0, 0) . $_ } unpack '(a32768)*', shift };
 
     $answer->{header} = $stdout->(join "\r\n",
-        "Status: $answer->{status} Status", @{$answer->{lines}}, '', '');
+        "Status: $answer->{status} Status", @{$answer->{lines}},
+        'Content-Length: ' . length $answer->{body}, '', '');
 
     # FCGI_STDOUT, its end, FCGI_END_REQUEST
     $answer->{body} = $stdout->($answer->{body})
