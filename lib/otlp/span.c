@@ -364,6 +364,100 @@ otlp_span_int(otlp_span_t *span, const char *key, size_t key_len, int64_t value)
 }
 
 
+/* Where a key has its parts: sizes that depend on the value are between. */
+#define KEY_NAME       4
+#define KEY_VALUE_SIZE 1
+#define KEY_VALUE_TAG  2
+#define KEY_SIZE       3
+
+
+int
+otlp_key_init(otlp_key_t *key, const char *name, size_t len)
+{
+    if (len > OTLP_KEY_NAME_MAX) {
+        return OTLP_ERR_ROOM;
+    }
+
+    memset(key, 0, sizeof(otlp_key_t));
+
+    key->bytes[2] = OTLP_WIRE_BYTES(KEY_VALUE_KEY);
+    key->bytes[3] = (uint8_t) len;
+    memcpy(key->bytes + KEY_NAME, name, len);
+    key->bytes[KEY_NAME + len] = OTLP_WIRE_BYTES(KEY_VALUE_VALUE);
+    key->name_len = (uint8_t) len;
+
+    return 0;
+}
+
+
+/* short_attribute() with a key, of which it copies all bytes in any case. */
+static inline uint8_t *
+key_attribute(otlp_span_t *span, const otlp_key_t *key, uint8_t tag, size_t len)
+{
+    size_t value_size;
+    uint8_t *p, *value;
+
+    if (len >= SHORT - OTLP_KEY_NAME_MAX
+        || span->end - span->pos < SHORT_SIZE) {
+        return NULL;
+    }
+
+    value_size = OTLP_WIRE_IS_BYTES(tag) ? 2 + len : 1 + len;
+
+    p = span->pos;
+    memcpy(p, key->bytes, sizeof(key->bytes));
+    p[0] = span->attributes;
+    p[1] = (uint8_t) (2 + key->name_len + 2 + value_size);
+
+    value = p + KEY_NAME + key->name_len;
+    value[KEY_VALUE_SIZE] = (uint8_t) value_size;
+    value[KEY_VALUE_TAG] = tag;
+
+    if (OTLP_WIRE_IS_BYTES(tag)) {
+        value[KEY_SIZE] = (uint8_t) len;
+        value++;
+    }
+
+    return value + KEY_SIZE;
+}
+
+
+void
+otlp_span_key_string(
+    otlp_span_t *span, const otlp_key_t *key, const uint8_t *value, size_t len)
+{
+    uint8_t *p;
+
+    p = key_attribute(span, key, OTLP_WIRE_BYTES(ANY_VALUE_STRING), len);
+
+    if (p != NULL && otlp_wire_copy(p, value, len)) {
+        span->pos = p + len;
+        return;
+    }
+
+    string_attribute(
+        span, (const char *) key->bytes + KEY_NAME, key->name_len, value, len);
+}
+
+
+void
+otlp_span_key_int(otlp_span_t *span, const otlp_key_t *key, int64_t value)
+{
+    uint8_t *p;
+
+    p = key_attribute(span, key, OTLP_WIRE_VARINT(ANY_VALUE_INT),
+        otlp_wire_varint_size((uint64_t) value));
+
+    if (p != NULL) {
+        span->pos = otlp_wire_varint(p, (uint64_t) value);
+        return;
+    }
+
+    otlp_span_int(
+        span, (const char *) key->bytes + KEY_NAME, key->name_len, value);
+}
+
+
 void
 otlp_span_double(
     otlp_span_t *span, const char *key, size_t key_len, double value)

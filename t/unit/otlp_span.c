@@ -1056,6 +1056,78 @@ test_encoded(void)
 }
 
 
+/* Writes the same attribute with its name as a key, and as it is. */
+static int
+same_as_without_key(size_t name_len, size_t len, int64_t number, size_t room)
+{
+    static uint8_t bytes[2][1024];
+    static const char name[] = "0123456789abcdefghijklmnopqrstuvwxyz.-_!";
+    otlp_key_t key;
+    otlp_span_t span[2];
+
+    memset(bytes, 0x55, sizeof(bytes));
+
+    if (otlp_key_init(&key, name, name_len) != 0) {
+        return 0;
+    }
+
+    otlp_span_attributes_begin(&span[0], bytes[0], room);
+    otlp_span_attributes_begin(&span[1], bytes[1], room);
+
+    otlp_span_string(&span[0], name, name_len, buffer, len);
+    otlp_span_key_string(&span[1], &key, buffer, len);
+    otlp_span_int(&span[0], name, name_len, number);
+    otlp_span_key_int(&span[1], &key, number);
+
+    len = (size_t) (span[0].pos - bytes[0]);
+
+    return (size_t) (span[1].pos - bytes[1]) == len
+           && memcmp(bytes[0], bytes[1], len) == 0
+           && span[0].dropped_attributes == span[1].dropped_attributes
+           && bytes[1][room] == 0x55;
+}
+
+
+static void
+test_keys(void)
+{
+    otlp_key_t key;
+    size_t len, name_len, room;
+    unsigned bad;
+
+    bad = 0;
+    memset(buffer, 'v', 300);
+
+    for (name_len = 1; name_len <= OTLP_KEY_NAME_MAX; name_len++) {
+        for (len = 0; len < 300; len++) {
+            bad += !same_as_without_key(
+                name_len, len, INT64_MIN >> (len % 64), 1000);
+        }
+    }
+
+    ok(bad == 0, "a key makes the same attributes as its name");
+    bad = 0;
+
+    for (room = 0; room < 300; room++) {
+        bad += !same_as_without_key(19, 60, -1, room);
+    }
+
+    ok(bad == 0, "and drops the same where there is little room");
+    bad = 0;
+
+    for (len = 1; len < 150; len++) {
+        buffer[len - 1] = 0xff;
+        bad += !same_as_without_key(9, len, (int64_t) len, 1000);
+        buffer[len - 1] = 'v';
+    }
+
+    ok(bad == 0, "and mends the same");
+    ok(otlp_key_init(&key, (const char *) buffer, OTLP_KEY_NAME_MAX + 1)
+            == OTLP_ERR_ROOM,
+        "a name that is too long for a key");
+}
+
+
 static void
 test_row(void)
 {
@@ -1113,6 +1185,7 @@ main(void)
     test_short_and_long();
     test_limit();
     test_encoded();
+    test_keys();
     test_row();
 
     return done_testing();
