@@ -7,10 +7,6 @@
 #include "ngx_http_trace_module.h"
 
 
-/* bits of all pipelines */
-#define NGX_HTTP_TRACE_BOTH           ((1 << NGX_HTTP_TRACE_PIPELINES) - 1)
-
-
 static ngx_uint_t ngx_http_trace_word(ngx_str_t *name);
 static ngx_int_t ngx_http_trace_context_headers(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *name);
@@ -24,6 +20,14 @@ static ngx_conf_enum_t  ngx_http_trace_contexts[] = {
     { ngx_string("extract"), NGX_HTTP_TRACE_EXTRACT },
     { ngx_string("inject"), NGX_HTTP_TRACE_INJECT },
     { ngx_string("propagate"), NGX_HTTP_TRACE_PROPAGATE },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_trace_response_headers[] = {
+    { ngx_string("off"), NGX_HTTP_TRACE_OFF },
+    { ngx_string("server-timing"), NGX_HTTP_TRACE_SERVER_TIMING },
+    { ngx_string("traceresponse"), NGX_HTTP_TRACE_TRACERESPONSE },
     { ngx_null_string, 0 }
 };
 
@@ -478,6 +482,122 @@ ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         pair->key = *name;
         pair->value = value[cf->args->nelts - 1];
     }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_loc_conf_t *tlcf = conf;
+
+    ngx_str_t  *value;
+    ngx_int_t   mask;
+
+    value = cf->args->elts;
+
+    if (tlcf->upstream != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        tlcf->upstream = 0;
+        return NGX_CONF_OK;
+    }
+
+    mask = ngx_http_trace_pipelines(cf, cmd, &value[1]);
+    if (mask == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    tlcf->upstream = mask;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_trace_response_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_loc_conf_t *tlcf = conf;
+
+    ngx_str_t                   *value;
+    ngx_conf_enum_t             *e;
+    ngx_http_trace_main_conf_t  *tmcf;
+
+    value = cf->args->elts;
+
+    if (tlcf->response_header != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    e = ngx_http_trace_enum(ngx_http_trace_response_headers, &value[1]);
+
+    if (e == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in "
+                           "\"trace_response_header\", write \"off\", "
+                           "\"server-timing\" or \"traceresponse\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    tlcf->response_header = e->value;
+    tlcf->response_pipeline = NGX_ERROR;
+
+    if (cf->args->nelts == 3) {
+        tlcf->response_pipeline = ngx_http_trace_pipeline(cf, cmd, &value[2]);
+
+        if (tlcf->response_pipeline == NGX_ERROR) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+    tmcf->response_header |= e->value;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_trace_error_log_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_loc_conf_t *tlcf = conf;
+
+    ngx_str_t                   *value;
+    ngx_int_t                    pipeline;
+    ngx_http_trace_main_conf_t  *tmcf;
+
+    value = cf->args->elts;
+
+    if (tlcf->error_log != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        tlcf->error_log = NGX_HTTP_TRACE_PIPELINES;
+        return NGX_CONF_OK;
+    }
+
+    pipeline = ngx_http_trace_find_pipeline(&value[1]);
+
+    if (pipeline == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"trace_error_log\", "
+                           "write \"internal\", \"user\" or \"off\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    tlcf->error_log = pipeline;
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+    tmcf->error_log = 1;
 
     return NGX_CONF_OK;
 }

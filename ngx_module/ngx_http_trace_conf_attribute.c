@@ -240,9 +240,8 @@ ngx_http_trace_merge_attributes(ngx_conf_t *cf,
     ngx_array_t                 *merged;
     ngx_http_trace_attribute_t  *attr, *added;
 
-    conf->semconv = (pipeline == NGX_HTTP_TRACE_USER)
-                    ? ngx_http_trace_semconv_minimal()
-                    : NGX_HTTP_TRACE_SEMCONV_ALL;
+    conf->semconv = ngx_http_trace_semconv_mask(ngx_http_trace_semconvs,
+                                                pipeline);
 
     if (conf->attributes == NULL) {
         conf->attributes = prev->attributes;

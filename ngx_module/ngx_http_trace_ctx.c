@@ -1,14 +1,26 @@
 
 /*
  * The request's context: found, created, found again after an internal
- * redirect; its clock and its ids.
+ * redirect; its clock, its ids, its place in the tree and its children.
  */
 
 
 #include "ngx_http_trace_module.h"
 
 
+/* kept for later; a sanitizer is to see what is used too late */
+#if (NGX_DEBUG_PALLOC)
+#define NGX_HTTP_TRACE_FREE_MAX       0
+#else
+#define NGX_HTTP_TRACE_FREE_MAX       512
+#endif
+
+
 static void ngx_http_trace_cleanup(void *data);
+static ngx_uint_t ngx_http_trace_hop_status(ngx_http_request_t *r,
+    ngx_http_trace_node_t *node);
+static void ngx_http_trace_answered(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
 static uint64_t ngx_http_trace_clock(clockid_t id);
 
 
@@ -17,11 +29,14 @@ static ngx_http_trace_ctx_t  ngx_http_trace_untraced = { .decided = 1 };
 
 static traceparent_ids_t     ngx_http_trace_random;
 
+/* contexts of requests that are over, to be used again */
+static ngx_http_trace_ctx_t  *ngx_http_trace_free;
+static ngx_uint_t             ngx_http_trace_free_n;
+
 
 ngx_http_trace_ctx_t *
 ngx_http_trace_get_ctx(ngx_http_request_t *r)
 {
-    ngx_pool_cleanup_t    *cln;
     ngx_http_trace_ctx_t  *ctx;
 
     r = r->main;
@@ -31,22 +46,37 @@ ngx_http_trace_get_ctx(ngx_http_request_t *r)
     if (ctx == NULL && (r->internal || r->filter_finalize)) {
 
         /*
-         * An internal redirect has cleared the module contexts, the cleanup
-         * still knows it.  What was not to be recorded is asked again in the
-         * new location, as it is where there was nothing to find again.
+         * An internal redirect has cleared the module contexts.  What was not
+         * to be recorded is asked again in the new location, as it is where
+         * there was nothing to find again.
          */
 
-        for (cln = r->pool->cleanup; cln; cln = cln->next) {
-            if (cln->handler == ngx_http_trace_cleanup) {
-                ctx = cln->data;
-                ctx->decided = 0;
-                ngx_http_set_ctx(r, ctx, ngx_http_trace_module);
-                break;
-            }
+        ctx = ngx_http_trace_find_ctx(r);
+
+        if (ctx) {
+            ctx->decided = 0;
+            ngx_http_set_ctx(r, ctx, ngx_http_trace_module);
         }
     }
 
     return ctx;
+}
+
+
+/* the cleanup knows it, whatever has become of the module contexts */
+
+ngx_http_trace_ctx_t *
+ngx_http_trace_find_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_trace_cleanup) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -62,19 +92,43 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
 
     r = r->main;
 
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_trace_ctx_t));
+    cln = ngx_pool_cleanup_add(r->pool, 0);
     if (cln == NULL) {
         return NULL;
     }
 
-    cln->handler = ngx_http_trace_cleanup;
+    ctx = ngx_http_trace_free;
 
-    ctx = cln->data;
+    if (ctx) {
+        ngx_http_trace_free = ctx->free;
+        ngx_http_trace_free_n--;
+
+    } else {
+        ctx = ngx_alloc(sizeof(ngx_http_trace_ctx_t), r->connection->log);
+        if (ctx == NULL) {
+            return NULL;
+        }
+    }
+
+    cln->handler = ngx_http_trace_cleanup;
+    cln->data = ctx;
 
     /* most of it is only read with a flag that says that it was written */
 
     ctx->decided = 0;
     ctx->recorded = 0;
+    ctx->background = 0;
+    ctx->end = 0;
+    ctx->children = NULL;
+    ctx->last_child = &ctx->children;
+    ctx->children_n = 0;
+    ctx->upstreams = NULL;
+    ctx->log_handler = NULL;
+    ctx->used = 0;
+    ctx->loc_conf = r->loc_conf;
+    ctx->facts = NULL;
+
+    ngx_http_trace_init_node(&ctx->node);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sc = &ctx->pipelines[i];
@@ -85,6 +139,8 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         sc->formatted = 0;
         sc->queued = 0;
         sc->tracestate.len = 0;
+
+        ctx->node.span_id[i] = sc->outbound.parent_id;
     }
 
     /* in this order: a pause between the two makes no span end too early */
@@ -147,6 +203,167 @@ ngx_http_trace_own_ctx(ngx_http_request_t *r)
 }
 
 
+void
+ngx_http_trace_init_node(ngx_http_trace_node_t *node)
+{
+    node->upstream = NULL;
+    node->hops = NULL;
+    node->last_hop = &node->hops;
+    node->uri_changes = NGX_HTTP_MAX_URI_CHANGES + 1;
+    node->err_status = 0;
+}
+
+
+/* of a recorded request; NULL without memory */
+
+ngx_http_trace_node_t *
+ngx_http_trace_node(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_node_t  *node;
+
+    if (r == r->main) {
+        return &ctx->node;
+    }
+
+    node = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    return node ? node : ngx_http_trace_subrequest_node(r, ctx);
+}
+
+
+/* notes that a request has entered its location by a redirect */
+
+void
+ngx_http_trace_hop(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *node)
+{
+    ngx_http_trace_hop_t  *hop;
+
+    node->uri_changes = r->uri_changes;
+
+    if (node->upstream) {
+        ngx_http_trace_upstream_settle(node->upstream);
+    }
+
+    if (r->post_action && r == r->main && ctx->end == 0) {
+        ngx_http_trace_answered(r, ctx);
+    }
+
+    hop = ngx_http_trace_alloc(r, ctx, sizeof(ngx_http_trace_hop_t));
+    if (hop == NULL) {
+        return;
+    }
+
+    hop->next = NULL;
+    hop->location = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    hop->path = r->uri;
+    hop->status = ngx_http_trace_hop_status(r, node);
+    hop->time = r->post_action ? ctx->end : ngx_http_trace_now(ctx);
+
+    *node->last_hop = hop;
+    node->last_hop = &hop->next;
+}
+
+
+/*
+ * The status that error_page answers with, if it has made this redirect and
+ * not one before.
+ */
+
+static ngx_uint_t
+ngx_http_trace_hop_status(ngx_http_request_t *r, ngx_http_trace_node_t *node)
+{
+    if (r->err_status == node->err_status) {
+        return 0;
+    }
+
+    node->err_status = r->err_status;
+
+    return r->err_status >= NGX_HTTP_SPECIAL_RESPONSE ? r->err_status : 0;
+}
+
+
+/* post_action: the client has its response, and the request goes on */
+
+static void
+ngx_http_trace_answered(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    ngx_uint_t  version;
+
+    ctx->end = ngx_http_trace_now(ctx);
+
+    ctx->facts = ngx_palloc(r->pool, sizeof(ngx_http_trace_facts_t));
+    if (ctx->facts == NULL) {
+        return;
+    }
+
+    /* nginx has written another over it, to have no header sent again */
+
+    version = r->http_version;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        r->http_version = NGX_HTTP_VERSION_20;
+    } else
+#endif
+    if (r->http_protocol.len == 8) {
+        r->http_version = r->http_protocol.data[7] == '0'
+                          ? NGX_HTTP_VERSION_10 : NGX_HTTP_VERSION_11;
+    }
+
+    ngx_http_trace_facts(r, ctx, ctx->facts);
+
+    r->http_version = version;
+}
+
+
+/*
+ * A span below that of |parent|, begun now: |size| bytes, of which the first
+ * are a ngx_http_trace_child_t, and the others are zero.  The caller gives it
+ * its ids and its type.  NULL without memory, and where there are too many.
+ */
+
+void *
+ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size)
+{
+    ngx_uint_t               i;
+    ngx_http_trace_child_t  *child;
+
+    if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
+
+        for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+            if (pipelines & (1 << i)) {
+                ngx_http_trace_exporter_drop(i, NGX_HTTP_TRACE_REQUEST_LIMIT,
+                                             1);
+            }
+        }
+
+        return NULL;
+    }
+
+    child = ngx_http_trace_alloc(r, ctx, size);
+    if (child == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(child, size);
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        child->parent_id[i] = parent->span_id[i];
+    }
+
+    child->pipelines = pipelines;
+    child->start = ngx_http_trace_now(ctx);
+
+    *ctx->last_child = child;
+    ctx->last_child = &child->next;
+    ctx->children_n++;
+
+    return child;
+}
+
+
 uint64_t
 ngx_http_trace_now(ngx_http_trace_ctx_t *ctx)
 {
@@ -181,7 +398,26 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
 }
 
 
-/* the traceparent that goes out: TRACEPARENT_LEN bytes, always the same ones */
+/* new ids for these pipelines' spans */
+
+ngx_int_t
+ngx_http_trace_span_ids(ngx_http_trace_span_ids_t ids, ngx_uint_t pipelines)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if ((pipelines & (1 << i))
+            && traceparent_ids_span(&ngx_http_trace_random, ids[i]) != 0)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* the request span's: TRACEPARENT_LEN bytes, always the same ones */
 
 u_char *
 ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc)
@@ -192,6 +428,43 @@ ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc)
     }
 
     return sc->text;
+}
+
+
+/* the same of a subrequest's span; NULL without memory */
+
+u_char *
+ngx_http_trace_node_text(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
+    ngx_http_trace_node_t *node, ngx_uint_t pipeline)
+{
+    u_char  *text;
+
+    if (node->span_id[pipeline] == sc->outbound.parent_id) {
+        return ngx_http_trace_text(sc);
+    }
+
+    text = ngx_pnalloc(r->pool, TRACEPARENT_LEN);
+
+    if (text) {
+        ngx_http_trace_format(sc, node->span_id[pipeline], text);
+    }
+
+    return text;
+}
+
+
+/* the request span's with another span of the trace */
+
+void
+ngx_http_trace_format(ngx_http_trace_span_ctx_t *sc, u_char *span_id,
+    u_char *text)
+{
+    traceparent_t  traceparent;
+
+    traceparent = sc->outbound;
+    ngx_memcpy(traceparent.parent_id, span_id, TRACEPARENT_SPAN_ID_SIZE);
+
+    traceparent_format(text, &traceparent);
 }
 
 
@@ -247,10 +520,46 @@ ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 }
 
 
+/*
+ * Memory that lives as long as the request.  What most requests need has its
+ * place in the context, and takes nothing of nginx's pool.  NULL without
+ * memory.
+ */
+
+void *
+ngx_http_trace_alloc(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    size_t size)
+{
+    u_char  *p;
+
+    size = ngx_align(size, NGX_ALIGNMENT);
+
+    if (size > sizeof(ctx->room) - ctx->used) {
+        return ngx_palloc(r->pool, size);
+    }
+
+    p = ctx->room + ctx->used;
+    ctx->used += size;
+
+    return p;
+}
+
+
+/* also what the context is found by, see ngx_http_trace_find_ctx() */
+
 static void
 ngx_http_trace_cleanup(void *data)
 {
-    /* only to be found again */
+    ngx_http_trace_ctx_t *ctx = data;
+
+    if (ngx_http_trace_free_n == NGX_HTTP_TRACE_FREE_MAX) {
+        ngx_free(ctx);
+        return;
+    }
+
+    ctx->free = ngx_http_trace_free;
+    ngx_http_trace_free = ctx;
+    ngx_http_trace_free_n++;
 }
 
 

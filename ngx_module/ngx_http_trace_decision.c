@@ -67,6 +67,10 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 
     ctx->decided = 1;
 
+    if (!r->post_action) {
+        ctx->loc_conf = r->loc_conf;
+    }
+
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
         if (!(wanted & (1 << i))) {
@@ -79,6 +83,14 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 
         if (ngx_http_trace_ids(sc) == NGX_OK) {
             ctx->recorded |= 1 << i;
+        }
+    }
+
+    if (ctx->recorded) {
+        ngx_http_trace_error_log(r, ctx);
+
+        if (r->uri_changes != ctx->node.uri_changes) {
+            ngx_http_trace_hop(r, ctx, &ctx->node);
         }
     }
 

@@ -168,7 +168,8 @@ ngx_str_t  ngx_http_trace_drop_names[] = {
     ngx_string("retry_expired"),
     ngx_string("too_large"),
     ngx_string("encode"),
-    ngx_string("damaged")
+    ngx_string("damaged"),
+    ngx_string("request_limit")
 };
 
 

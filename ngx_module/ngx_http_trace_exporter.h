@@ -36,6 +36,7 @@ typedef enum {
     NGX_HTTP_TRACE_TOO_LARGE,          /* the receiver answered 413 */
     NGX_HTTP_TRACE_ENCODE,             /* longer than any span may be */
     NGX_HTTP_TRACE_DAMAGED,            /* in a queue that was */
+    NGX_HTTP_TRACE_REQUEST_LIMIT,      /* one request has made too many */
     NGX_HTTP_TRACE_DROPS
 } ngx_http_trace_drop_e;
 

@@ -9,19 +9,31 @@
 
 static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
-static ngx_inline ngx_http_trace_ctx_t *ngx_http_trace_settled(
+static NGX_HTTP_TRACE_APART void ngx_http_trace_enter(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t on);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
     ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
+static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_log(
+    ngx_http_request_t *r);
+static ngx_inline ngx_uint_t ngx_http_trace_untouched(ngx_http_request_t *r);
 
 static void *ngx_http_trace_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_trace_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static void ngx_http_trace_merge_response(ngx_http_trace_main_conf_t *tmcf,
+    ngx_http_trace_loc_conf_t *prev, ngx_http_trace_loc_conf_t *conf);
 static void ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
     ngx_http_trace_pipeline_conf_t *conf);
 static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
 static void ngx_http_trace_realip(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
+static void ngx_http_trace_content_handlers(
     ngx_http_trace_main_conf_t *tmcf);
 static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
@@ -101,6 +113,38 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       0,
       NULL },
 
+    { ngx_string("trace_upstream"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE1,
+      ngx_http_trace_upstream_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("trace_subrequests"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_trace_loc_conf_t, subrequests),
+      NULL },
+
+    { ngx_string("trace_response_header"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE12,
+      ngx_http_trace_response_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("trace_error_log"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE1,
+      ngx_http_trace_error_log_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("trace_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_trace_status_directive,
@@ -156,61 +200,150 @@ static ngx_http_trace_header_t  ngx_http_trace_default_headers[] = {
 
 
 /*
- * Starts the clock where it is plain that there will be a span: a "return"
- * may follow, and then the next hook is that of the log phase, when the client
- * has its response already.  Decides nothing.
+ * A request or subrequest enters a location.  Starts the clock where it is
+ * plain that there will be a span: a "return" may follow, and then the next
+ * hook is that of the log phase, when the client has its response already.
+ * Decides nothing.
  */
 
 static ngx_int_t
 ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
 {
+    ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_loc_conf_t  *tlcf;
 
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if ((tlcf->pipelines[NGX_HTTP_TRACE_INTERNAL].decision
-         == NGX_HTTP_TRACE_ON
-         || tlcf->pipelines[NGX_HTTP_TRACE_USER].decision
-            == NGX_HTTP_TRACE_ON)
-        && ngx_http_trace_get_ctx(r) == NULL)
-    {
-        (void) ngx_http_trace_create_ctx(r);
+    if (ctx || tlcf->on || r->internal) {
+        ngx_http_trace_enter(r, ctx, tlcf->on);
     }
 
     return NGX_DECLINED;
+}
+
+
+static void
+ngx_http_trace_enter(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t on)
+{
+    ngx_http_trace_node_t  *node;
+
+    if (ctx == NULL) {
+        ctx = ngx_http_trace_get_ctx(r);
+    }
+
+    if (ctx == NULL && on) {
+        ctx = ngx_http_trace_create_ctx(r);
+    }
+
+    /* what is not traced shares a context, which has no start */
+
+    if (ctx == NULL || ctx->start == 0) {
+        return;
+    }
+
+    if (r != r->main) {
+        ctx = ngx_http_trace_decide(r);
+
+        if (!ctx->recorded) {
+            return;
+        }
+    }
+
+    node = ngx_http_trace_node(r, ctx);
+
+    if (node && node->uri_changes != r->uri_changes) {
+        ngx_http_trace_hop(r, ctx, node);
+    }
 }
 
 
 static ngx_int_t
 ngx_http_trace_preaccess_handler(ngx_http_request_t *r)
 {
-    ngx_http_trace_ctx_t  *ctx;
+    return ngx_http_trace_untouched(r) ? NGX_DECLINED
+                                       : ngx_http_trace_settle(r);
+}
 
-    ctx = ngx_http_trace_settled(r);
 
-    if (ctx->recorded) {
+static ngx_int_t
+ngx_http_trace_settle(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
-        /* without memory the request goes on with the headers it has */
+    ctx = ngx_http_trace_decide(r);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-        (void) ngx_http_trace_inject(r, ctx);
+    /* redirected to where nobody stands before the content handler */
+
+    if (ctx->recorded && tlcf->handler == NULL && r->content_handler) {
+        ngx_http_trace_send(r, ctx);
     }
 
     return NGX_DECLINED;
 }
 
 
+/*
+ * Stands before the content handler of each location that may be traced: also
+ * subrequests of the kind that runs no earlier phase come here.
+ */
+
+static ngx_int_t
+ngx_http_trace_content_handler(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (ctx && ctx->recorded) {
+        ngx_http_trace_send(r, ctx);
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    return tlcf->handler(r);
+}
+
+
+/* without memory the request goes on with the headers it has */
+
+static void
+ngx_http_trace_send(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_node_t  *node;
+
+    node = ngx_http_trace_node(r, ctx);
+
+    if (node) {
+        ngx_http_trace_upstream_prepare(r, ctx, node);
+        (void) ngx_http_trace_inject(r, ctx, node);
+    }
+}
+
+
 static ngx_int_t
 ngx_http_trace_log_handler(ngx_http_request_t *r)
 {
-    ngx_http_trace_ctx_t  *ctx;
-
     /* log_subrequest */
 
-    if (r != r->main) {
+    if (r != r->main || ngx_http_trace_untouched(r)) {
         return NGX_OK;
     }
 
-    ctx = ngx_http_trace_settled(r);
+    return ngx_http_trace_log(r);
+}
+
+
+static ngx_int_t
+ngx_http_trace_log(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t  *ctx;
+
+    ctx = ngx_http_trace_decide(r);
 
     if (ctx->recorded) {
         ngx_http_trace_request_spans(r, ctx);
@@ -220,29 +353,17 @@ ngx_http_trace_log_handler(ngx_http_request_t *r)
 }
 
 
-/* the request's context with the decision; the short way for most requests */
+/* nothing to decide here, and nothing was before: most requests, where off */
 
-static ngx_inline ngx_http_trace_ctx_t *
-ngx_http_trace_settled(ngx_http_request_t *r)
+static ngx_inline ngx_uint_t
+ngx_http_trace_untouched(ngx_http_request_t *r)
 {
-    ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_loc_conf_t  *tlcf;
 
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (ctx && ctx->decided) {
-        return ctx;
-    }
-
-    tlcf = ngx_http_get_module_loc_conf(r->main, ngx_http_trace_module);
-
-    if (tlcf->idle && ctx == NULL
-        && !r->main->internal && !r->main->filter_finalize)
-    {
-        return ngx_http_trace_set_untraced(r);
-    }
-
-    return ngx_http_trace_decide(r);
+    return tlcf->idle && !r->internal && !r->filter_finalize
+           && ngx_http_get_module_ctx(r, ngx_http_trace_module) == NULL;
 }
 
 
@@ -266,6 +387,13 @@ ngx_http_trace_create_main_conf(ngx_conf_t *cf)
         }
     }
 
+    if (ngx_array_init(&tmcf->locations, cf->pool, 16,
+                       sizeof(ngx_http_trace_location_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
     return tmcf;
 }
 
@@ -287,6 +415,10 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
     }
 
+    tlcf->upstream = NGX_CONF_UNSET_UINT;
+    tlcf->subrequests = NGX_CONF_UNSET;
+    tlcf->response_header = NGX_CONF_UNSET_UINT;
+    tlcf->error_log = NGX_CONF_UNSET_UINT;
     tlcf->status = NGX_CONF_UNSET_UINT;
 
     return tlcf;
@@ -300,6 +432,8 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_trace_loc_conf_t *conf = child;
 
     ngx_uint_t                       i;
+    ngx_http_trace_location_t       *location;
+    ngx_http_trace_main_conf_t      *tmcf;
     ngx_http_trace_pipeline_conf_t  *p, *c, *other;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
@@ -331,12 +465,35 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->routing_variable = prev->routing_variable;
     }
 
+    ngx_conf_merge_uint_value(conf->upstream, prev->upstream,
+                              NGX_HTTP_TRACE_BOTH);
+    ngx_conf_merge_value(conf->subrequests, prev->subrequests, 1);
+    ngx_conf_merge_uint_value(conf->error_log, prev->error_log,
+                              NGX_HTTP_TRACE_PIPELINES);
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    ngx_http_trace_merge_response(tmcf, prev, conf);
+
+    location = ngx_array_push(&tmcf->locations);
+    if (location == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    location->clcf = ngx_http_conf_get_module_loc_conf(cf,
+                                                       ngx_http_core_module);
+    location->conf = conf;
+    location->outer = prev;
+
     /* an "if" has the handler of its location */
 
     ngx_conf_merge_uint_value(conf->status, prev->status, 0);
 
     c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     other = &conf->pipelines[NGX_HTTP_TRACE_USER];
+
+    conf->on = (c->decision == NGX_HTTP_TRACE_ON
+                || other->decision == NGX_HTTP_TRACE_ON);
 
     conf->idle = (c->decision == NGX_HTTP_TRACE_OFF && c->believe_all
                   && other->decision == NGX_HTTP_TRACE_OFF
@@ -369,6 +526,29 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* clients are the user's, if there is one */
+
+static void
+ngx_http_trace_merge_response(ngx_http_trace_main_conf_t *tmcf,
+    ngx_http_trace_loc_conf_t *prev, ngx_http_trace_loc_conf_t *conf)
+{
+    if (conf->response_header == NGX_CONF_UNSET_UINT) {
+        conf->response_header = prev->response_header;
+        conf->response_pipeline = prev->response_pipeline;
+    }
+
+    if (conf->response_header == NGX_CONF_UNSET_UINT) {
+        conf->response_header = NGX_HTTP_TRACE_OFF;
+    }
+
+    if (conf->response_pipeline == NGX_ERROR) {
+        conf->response_pipeline =
+                               tmcf->exporters[NGX_HTTP_TRACE_USER].line
+                               ? NGX_HTTP_TRACE_USER : NGX_HTTP_TRACE_INTERNAL;
+    }
 }
 
 
@@ -504,12 +684,43 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
            != NGX_OK
         || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
                                   ngx_http_trace_log_handler)
-           != NGX_OK)
+           != NGX_OK
+        || ngx_http_trace_upstream_init_conf(cf, tmcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
+    ngx_http_trace_content_handlers(tmcf);
+    ngx_http_trace_subrequest_init();
+
+    if (tmcf->response_header) {
+        ngx_http_trace_response_header_init();
+    }
+
     return NGX_OK;
+}
+
+
+/* an "if" that has none is left to that of its location */
+
+static void
+ngx_http_trace_content_handlers(ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t                  i;
+    ngx_http_trace_location_t  *location;
+
+    location = tmcf->locations.elts;
+
+    for (i = 0; i < tmcf->locations.nelts; i++) {
+
+        if (location[i].clcf->handler == NULL) {
+            location[i].conf->handler = location[i].outer->handler;
+
+        } else if (!location[i].conf->idle) {
+            location[i].conf->handler = location[i].clcf->handler;
+            location[i].clcf->handler = ngx_http_trace_content_handler;
+        }
+    }
 }
 
 

@@ -27,11 +27,21 @@
 #define NGX_HTTP_TRACE_APART
 #endif
 
+/* bits of all pipelines */
+#define NGX_HTTP_TRACE_BOTH           ((1 << NGX_HTTP_TRACE_PIPELINES) - 1)
+
+/* a name, and its length */
+#define ngx_http_trace_key(name)      name, sizeof(name) - 1
+
 /* trace_context: what is done with the headers, as bits */
 #define NGX_HTTP_TRACE_IGNORE         0
 #define NGX_HTTP_TRACE_EXTRACT        1
 #define NGX_HTTP_TRACE_INJECT         2
 #define NGX_HTTP_TRACE_PROPAGATE      3
+
+/* trace_response_header */
+#define NGX_HTTP_TRACE_SERVER_TIMING  1
+#define NGX_HTTP_TRACE_TRACERESPONSE  2
 
 /* trace */
 #define NGX_HTTP_TRACE_OFF            0
@@ -98,9 +108,27 @@ typedef struct {
     ngx_http_complex_value_t       *routing;
     ngx_int_t                       routing_variable;
                                         /* its index, if it is no more */
+    ngx_http_handler_pt             handler;  /* that ours stands before */
+    ngx_uint_t                      on;       /* it is plain that it is */
     ngx_uint_t                      idle;     /* off, and nobody to distrust */
+    ngx_uint_t                      upstream; /* trace_upstream, as bits */
+    ngx_flag_t                      subrequests;
+    ngx_uint_t                      response_header;
+    ngx_int_t                       response_pipeline;
+                                        /* NGX_ERROR: was not named */
+    ngx_uint_t                      error_log;  /* a pipeline; none of them:
+                                                   off */
     ngx_uint_t                      status;   /* format of trace_status */
 } ngx_http_trace_loc_conf_t;
+
+
+/* a location's configuration, and what it is merged with */
+
+typedef struct {
+    ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_trace_loc_conf_t      *conf;
+    ngx_http_trace_loc_conf_t      *outer;
+} ngx_http_trace_location_t;
 
 
 typedef struct {
@@ -112,6 +140,12 @@ typedef struct {
                                          /* some location is not "off" */
     ngx_str_t                       status_file;    /* of a trace_status */
     ngx_uint_t                      status_line;    /* 0: there is none */
+    ngx_array_t                     locations;
+                                         /* of ngx_http_trace_location_t */
+    ngx_array_t                     upstreams;
+                                         /* see ngx_http_trace_upstream.c */
+    ngx_uint_t                      response_header;   /* it is used */
+    ngx_uint_t                      error_log;
     ngx_uint_t                      realip;         /* nginx has it */
     ngx_uint_t                      realip_addr;    /* indices of variables */
     ngx_uint_t                      realip_port;
@@ -136,13 +170,101 @@ typedef struct {
 } ngx_http_trace_span_ctx_t;
 
 
+typedef struct ngx_http_trace_ctx_s  ngx_http_trace_ctx_t;
+typedef struct ngx_http_trace_hop_s  ngx_http_trace_hop_t;
+typedef struct ngx_http_trace_child_s  ngx_http_trace_child_t;
+typedef struct ngx_http_trace_upstream_s  ngx_http_trace_upstream_t;
+typedef struct ngx_http_trace_facts_s  ngx_http_trace_facts_t;
+
+
+typedef u_char  ngx_http_trace_span_ids_t[NGX_HTTP_TRACE_PIPELINES]
+                                         [TRACEPARENT_SPAN_ID_SIZE];
+
+
+/* a redirect inside of nginx, to another location or to the same again */
+
+struct ngx_http_trace_hop_s {
+    ngx_http_trace_hop_t        *next;
+    ngx_http_trace_loc_conf_t   *location;
+    ngx_str_t                    path;
+    ngx_uint_t                   status;      /* error_page's, or 0 */
+    uint64_t                     time;
+};
+
+
+/* where a request or subrequest stands in the tree */
+
 typedef struct {
-    ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
+    u_char                      *span_id[NGX_HTTP_TRACE_PIPELINES];
+                                              /* what is below has as parent */
+    ngx_http_trace_upstream_t   *upstream;    /* the last one, or NULL */
+    ngx_http_trace_hop_t        *hops;
+    ngx_http_trace_hop_t       **last_hop;
+    ngx_uint_t                   uri_changes;   /* nginx's, when last seen */
+    ngx_uint_t                   err_status;
+} ngx_http_trace_node_t;
+
+
+/* writes what is behind the head of a span, and returns its status */
+
+typedef int (*ngx_http_trace_write_pt)(void *data, ngx_uint_t pipeline,
+    otlp_span_t *span);
+
+
+/* what makes the span of a child; |head| sets its name and kind */
+
+typedef struct {
+    void                       (*head)(ngx_http_trace_child_t *child,
+                                   ngx_uint_t pipeline,
+                                   otlp_span_head_t *head);
+    ngx_http_trace_write_pt      write;
+} ngx_http_trace_child_type_t;
+
+
+/* a span that a request has caused, beside its own: an attempt, a subrequest */
+
+struct ngx_http_trace_child_s {
+    ngx_http_trace_child_t      *next;
+    ngx_http_trace_child_type_t *type;
+    ngx_uint_t                   pipelines;   /* as bits */
+    u_char                      *parent_id[NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_span_ids_t    span_id;
     uint64_t                     start;       /* ns since 1970 */
+    uint64_t                     end;         /* 0: it goes on */
+};
+
+
+/* of one request; more are dropped and counted */
+#define NGX_HTTP_TRACE_CHILDREN_MAX   1000
+
+
+/* for one attempt and what belongs to it; see ngx_http_trace_alloc() */
+#define NGX_HTTP_TRACE_ROOM           768
+
+
+/* of a main request, for its subrequests as well */
+
+struct ngx_http_trace_ctx_s {
+    ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_node_t        node;
+    ngx_http_trace_child_t      *children;
+    ngx_http_trace_child_t     **last_child;
+    ngx_uint_t                   children_n;
+    ngx_http_trace_upstream_t   *upstreams;
+    ngx_http_log_handler_pt      log_handler;   /* that ours stands before */
+    void                       **loc_conf;    /* of what has answered */
+    ngx_http_trace_facts_t      *facts;       /* if it is not over then */
+    uint64_t                     start;       /* ns since 1970 */
+    uint64_t                     end;         /* 0: that of the request */
     uint64_t                     clock;       /* add to monotonic time */
     ngx_uint_t                   recorded;    /* pipelines, as bits */
     unsigned                     decided:1;
-} ngx_http_trace_ctx_t;
+    unsigned                     background:1;  /* subrequests may outlive it */
+
+    ngx_http_trace_ctx_t        *free;        /* the next one that is */
+    size_t                       used;        /* of |room| */
+    u_char                       room[NGX_HTTP_TRACE_ROOM];
+};
 
 
 /* a value that is known beforehand, and the attribute encoded with it */
@@ -162,7 +284,7 @@ typedef struct {
  * and NULL is not known.
  */
 
-typedef struct {
+struct ngx_http_trace_facts_s {
     ngx_http_trace_known_t      *method;      /* never NULL */
     ngx_http_trace_known_t      *scheme;
     ngx_http_trace_known_t      *protocol_version;
@@ -175,6 +297,7 @@ typedef struct {
     ngx_str_t                    client_address;
     ngx_str_t                    peer_address;
     ngx_str_t                    user_agent;
+    ngx_str_t                    cache_status;
 
     int64_t                      server_port;
     int64_t                      status_code;
@@ -183,9 +306,43 @@ typedef struct {
     int64_t                      response_size;
 
     ngx_uint_t                   status;      /* sent or not */
+    ngx_uint_t                   cut;         /* the upstream's response */
     u_char                       error[NGX_INT_T_LEN];
     u_char                       name[128];   /* where a span's may be made */
-} ngx_http_trace_facts_t;
+};
+
+
+/* an attribute, and where among the facts of a span its value is */
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_uint_t                   minimal;     /* tells nothing of the inside */
+    ngx_uint_t                   type;
+    ngx_uint_t                   offset;
+    otlp_key_t                   key;         /* see ..._semconv_table() */
+} ngx_http_trace_semconv_t;
+
+
+/* the tables of them: those of a type stand together, in this order */
+
+#define ngx_http_trace_known(name, minimal, facts, field)                     \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_KNOWN,                        \
+      offsetof(facts, field), { { 0 }, 0 } }
+
+#define ngx_http_trace_str(name, minimal, facts, field)                       \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_STRING,                       \
+      offsetof(facts, field), { { 0 }, 0 } }
+
+#define ngx_http_trace_num(name, minimal, facts, field)                       \
+    { ngx_string(name), minimal, NGX_HTTP_TRACE_INT,                          \
+      offsetof(facts, field), { { 0 }, 0 } }
+
+#define ngx_http_trace_null_semconv                                           \
+    { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0, { { 0 }, 0 } }
+
+
+#define ngx_http_trace_value(value, number)                                   \
+    { ngx_string(value), number, 0, { 0 } }
 
 
 /* ngx_http_trace_conf.c */
@@ -202,6 +359,12 @@ char *ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_trace_service(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_response_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_error_log_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 ngx_int_t ngx_http_trace_pipelines(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *name);
@@ -226,12 +389,29 @@ ngx_int_t ngx_http_trace_merge_attributes(ngx_conf_t *cf,
 
 ngx_http_trace_ctx_t *ngx_http_trace_get_ctx(ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_own_ctx(ngx_http_request_t *r);
+ngx_http_trace_ctx_t *ngx_http_trace_find_ctx(ngx_http_request_t *r);
 NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_create_ctx(
     ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_set_untraced(ngx_http_request_t *r);
+void *ngx_http_trace_alloc(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    size_t size);
+void ngx_http_trace_init_node(ngx_http_trace_node_t *node);
+ngx_http_trace_node_t *ngx_http_trace_node(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
+NGX_HTTP_TRACE_APART void ngx_http_trace_hop(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+void *ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
 ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
+ngx_int_t ngx_http_trace_span_ids(ngx_http_trace_span_ids_t ids,
+    ngx_uint_t pipelines);
 u_char *ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc);
+u_char *ngx_http_trace_node_text(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc, ngx_http_trace_node_t *node,
+    ngx_uint_t pipeline);
+void ngx_http_trace_format(ngx_http_trace_span_ctx_t *sc, u_char *span_id,
+    u_char *text);
 ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
     ngx_int_t *port);
 
@@ -248,14 +428,21 @@ ngx_int_t ngx_http_trace_distrust(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 void ngx_http_trace_extract(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
-NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx);
+ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+u_char *ngx_http_trace_outbound(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc, ngx_http_trace_node_t *node,
+    ngx_uint_t pipeline);
+ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
+    ngx_uint_t *i);
 
 
 /* ngx_http_trace_span.c */
 
 NGX_HTTP_TRACE_APART void ngx_http_trace_request_spans(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
+    ngx_uint_t pipeline);
 void ngx_http_trace_span_attribute(otlp_span_t *span,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value);
 ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
@@ -269,15 +456,60 @@ ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 #define NGX_HTTP_TRACE_SEMCONV_ALL    ((ngx_uint_t) -1)
 
 void ngx_http_trace_semconv_init(void);
-ngx_uint_t ngx_http_trace_semconv_minimal(void);
+void ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table);
+void ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known);
+ngx_uint_t ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
+    ngx_uint_t pipeline);
 ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
-void ngx_http_trace_facts(ngx_http_request_t *r,
+void ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
+    otlp_span_t *span, ngx_uint_t mask);
+void ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts);
-void ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
-    ngx_uint_t mask);
+ngx_http_trace_known_t *ngx_http_trace_method(ngx_uint_t method,
+    ngx_str_t *name);
+ngx_http_trace_known_t *ngx_http_trace_version(ngx_uint_t version);
+void ngx_http_trace_name_method(ngx_http_trace_known_t *method,
+    ngx_str_t *name);
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
+void ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query);
+void ngx_http_trace_gone(ngx_http_request_t *r, ngx_str_t *error);
+ngx_uint_t ngx_http_trace_cut(ngx_http_request_t *r);
+
+
+extern ngx_http_trace_semconv_t  ngx_http_trace_semconvs[];
+
+
+/* ngx_http_trace_upstream.c */
+
+ngx_int_t ngx_http_trace_upstream_init_conf(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
+void ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+u_char *ngx_http_trace_upstream_text(ngx_http_trace_upstream_t *up,
+    ngx_uint_t pipeline);
+void ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up);
+void ngx_http_trace_upstreams_settle(ngx_http_trace_ctx_t *ctx);
+ngx_str_t *ngx_http_trace_upstream_cut(ngx_http_trace_upstream_t *up);
+
+
+/* ngx_http_trace_subrequest.c */
+
+void ngx_http_trace_subrequest_init(void);
+NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
+
+
+/* ngx_http_trace_response_header.c */
+
+void ngx_http_trace_response_header_init(void);
+
+
+/* ngx_http_trace_error_log.c */
+
+void ngx_http_trace_error_log(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
 
 
 /* ngx_http_trace_status.c */

@@ -30,8 +30,6 @@ static ngx_int_t ngx_http_trace_rebuild(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edits, ngx_uint_t n);
 static ngx_int_t ngx_http_trace_push(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edit);
-static ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
-    ngx_uint_t *i);
 
 
 #define ngx_http_trace_is(h, name_)                                           \
@@ -225,8 +223,10 @@ ngx_http_trace_trusted(ngx_http_request_t *r,
  */
 
 ngx_int_t
-ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *node)
 {
+    u_char                          *text;
     ngx_uint_t                       i, n;
     ngx_http_trace_edit_t            edits[2 * NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_span_ctx_t       *sc;
@@ -247,8 +247,13 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
             continue;
         }
 
+        text = ngx_http_trace_outbound(r, sc, node, i);
+        if (text == NULL) {
+            return NGX_ERROR;
+        }
+
         edits[n].header = &pcf->traceparent;
-        edits[n].value.data = ngx_http_trace_text(sc);
+        edits[n].value.data = text;
         edits[n].value.len = TRACEPARENT_LEN;
         n++;
 
@@ -258,6 +263,30 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     }
 
     return n ? ngx_http_trace_edit(r, edits, n) : NGX_OK;
+}
+
+
+/*
+ * The traceparent that an upstream of the request is sent: its attempt's, or
+ * where attempts have no span that of the request or subrequest.  NULL without
+ * memory.
+ */
+
+u_char *
+ngx_http_trace_outbound(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
+    ngx_http_trace_node_t *node, ngx_uint_t pipeline)
+{
+    u_char  *text;
+
+    if (node->upstream) {
+        text = ngx_http_trace_upstream_text(node->upstream, pipeline);
+
+        if (text) {
+            return text;
+        }
+    }
+
+    return ngx_http_trace_node_text(r, sc, node, pipeline);
 }
 
 
@@ -306,9 +335,9 @@ ngx_http_trace_edit(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
         return NGX_OK;
     }
 
-    /* a subrequest shares its list with others, and changes only a copy */
+    /* what is shared with a subrequest is changed only in a copy */
 
-    if (removals || r != r->main) {
+    if (removals || r != r->main || r->main->count > 1) {
 
         if (ngx_http_trace_rebuild(r, edits, n) != NGX_OK) {
             return NGX_ERROR;
@@ -431,7 +460,9 @@ ngx_http_trace_push(ngx_http_request_t *r, ngx_http_trace_edit_t *edit)
 }
 
 
-static ngx_table_elt_t *
+/* of a list of headers: |*part| is its first part and |*i| 0 to begin with */
+
+ngx_table_elt_t *
 ngx_http_trace_next_header(ngx_list_part_t **part, ngx_uint_t *i)
 {
     ngx_table_elt_t  *h;

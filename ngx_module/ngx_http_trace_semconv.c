@@ -9,78 +9,56 @@
 #include "ngx_http_trace_module.h"
 
 
-typedef struct {
-    ngx_str_t      name;
-    ngx_uint_t     minimal;       /* tells nothing of the inside */
-    ngx_uint_t     type;
-    ngx_uint_t     offset;        /* in ngx_http_trace_facts_t */
-} ngx_http_trace_semconv_t;
-
-
-static void ngx_http_trace_semconv_encode(ngx_str_t *name,
-    ngx_http_trace_known_t *known);
 static void ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 static void ngx_http_trace_url_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
-static void ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query);
-static ngx_uint_t ngx_http_trace_redact(ngx_str_t *query, u_char *dst,
+static ngx_uint_t ngx_http_trace_redacted_copy(ngx_str_t *query, u_char *dst,
     size_t *len);
 static void ngx_http_trace_server_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 static ngx_int_t ngx_http_trace_server_port(ngx_http_request_t *r);
 static void ngx_http_trace_peer_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
-static void ngx_http_trace_protocol_version(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts);
 static void ngx_http_trace_body_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 static void ngx_http_trace_status_facts(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts);
+static void ngx_http_trace_cache_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 
 
-#define ngx_http_trace_known(name, minimal, field)                            \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_KNOWN,                        \
-      offsetof(ngx_http_trace_facts_t, field) }
+ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
 
-#define ngx_http_trace_str(name, minimal, field)                              \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_STRING,                       \
-      offsetof(ngx_http_trace_facts_t, field) }
+#define ngx_http_trace_fact(type, name, minimal, field)                       \
+    ngx_http_trace_##type(name, minimal, ngx_http_trace_facts_t, field)
 
-#define ngx_http_trace_num(name, minimal, field)                              \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_INT,                          \
-      offsetof(ngx_http_trace_facts_t, field) }
+    ngx_http_trace_fact(known, "http.request.method", 1, method),
+    ngx_http_trace_fact(known, "url.scheme", 1, scheme),
+    ngx_http_trace_fact(known, "network.protocol.version", 1,
+                        protocol_version),
 
+    ngx_http_trace_fact(str, "http.request.method_original", 1,
+                        method_original),
+    ngx_http_trace_fact(str, "url.path", 1, path),
+    ngx_http_trace_fact(str, "url.query", 1, query),
+    ngx_http_trace_fact(str, "server.address", 1, server_address),
+    ngx_http_trace_fact(str, "error.type", 1, error_type),
+    ngx_http_trace_fact(str, "client.address", 0, client_address),
+    ngx_http_trace_fact(str, "network.peer.address", 0, peer_address),
+    ngx_http_trace_fact(str, "user_agent.original", 1, user_agent),
+    ngx_http_trace_fact(str, "nginx.cache.status", 0, cache_status),
 
-/* those of a type stand together */
+    ngx_http_trace_fact(num, "server.port", 1, server_port),
+    ngx_http_trace_fact(num, "http.response.status_code", 1, status_code),
+    ngx_http_trace_fact(num, "network.peer.port", 0, peer_port),
+    ngx_http_trace_fact(num, "http.request.body.size", 1, request_size),
+    ngx_http_trace_fact(num, "http.response.body.size", 1, response_size),
 
-static ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
+    ngx_http_trace_null_semconv
 
-    ngx_http_trace_known("http.request.method", 1, method),
-    ngx_http_trace_known("url.scheme", 1, scheme),
-    ngx_http_trace_known("network.protocol.version", 1, protocol_version),
-
-    ngx_http_trace_str("http.request.method_original", 1, method_original),
-    ngx_http_trace_str("url.path", 1, path),
-    ngx_http_trace_str("url.query", 1, query),
-    ngx_http_trace_str("server.address", 1, server_address),
-    ngx_http_trace_str("error.type", 1, error_type),
-    ngx_http_trace_str("client.address", 0, client_address),
-    ngx_http_trace_str("network.peer.address", 0, peer_address),
-    ngx_http_trace_str("user_agent.original", 1, user_agent),
-
-    ngx_http_trace_num("server.port", 1, server_port),
-    ngx_http_trace_num("http.response.status_code", 1, status_code),
-    ngx_http_trace_num("network.peer.port", 0, peer_port),
-    ngx_http_trace_num("http.request.body.size", 1, request_size),
-    ngx_http_trace_num("http.response.body.size", 1, response_size),
-
-    { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0 }
+#undef ngx_http_trace_fact
 };
-
-
-#define ngx_http_trace_value(value, number)                                   \
-    { ngx_string(value), number, 0, { 0 } }
 
 
 /* values that there are few of: encoded once, and only copied later */
@@ -135,18 +113,30 @@ static ngx_str_t  ngx_http_trace_redacted = ngx_string("REDACTED");
 void
 ngx_http_trace_semconv_init(void)
 {
-    static ngx_str_t  method = ngx_string("http.request.method");
-    static ngx_str_t  scheme = ngx_string("url.scheme");
-    static ngx_str_t  version = ngx_string("network.protocol.version");
+    ngx_http_trace_semconv_encode("http.request.method",
+                                  ngx_http_trace_methods);
+    ngx_http_trace_semconv_encode("url.scheme", ngx_http_trace_schemes);
+    ngx_http_trace_semconv_encode("network.protocol.version",
+                                  ngx_http_trace_versions);
 
-    ngx_http_trace_semconv_encode(&method, ngx_http_trace_methods);
-    ngx_http_trace_semconv_encode(&scheme, ngx_http_trace_schemes);
-    ngx_http_trace_semconv_encode(&version, ngx_http_trace_versions);
+    ngx_http_trace_semconv_table(ngx_http_trace_semconvs);
 }
 
 
-static void
-ngx_http_trace_semconv_encode(ngx_str_t *name, ngx_http_trace_known_t *known)
+/* encodes the names of a table, before its first use */
+
+void
+ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table)
+{
+    for ( /* void */ ; table->name.len; table++) {
+        (void) otlp_key_init(&table->key, (char *) table->name.data,
+                             table->name.len);
+    }
+}
+
+
+void
+ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known)
 {
     otlp_span_t  span;
 
@@ -154,7 +144,7 @@ ngx_http_trace_semconv_encode(ngx_str_t *name, ngx_http_trace_known_t *known)
         otlp_span_attributes_begin(&span, known->encoded,
                                    NGX_HTTP_TRACE_KNOWN_MAX);
 
-        otlp_span_string(&span, (char *) name->data, name->len,
+        otlp_span_string(&span, name, ngx_strlen(name),
                          known->value.data, known->value.len);
 
         known->len = span.pos - known->encoded;
@@ -162,15 +152,22 @@ ngx_http_trace_semconv_encode(ngx_str_t *name, ngx_http_trace_known_t *known)
 }
 
 
+/* the attributes that a pipeline's spans have by default */
+
 ngx_uint_t
-ngx_http_trace_semconv_minimal(void)
+ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
+    ngx_uint_t pipeline)
 {
     ngx_uint_t  i, mask;
 
+    if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
+        return NGX_HTTP_TRACE_SEMCONV_ALL;
+    }
+
     mask = 0;
 
-    for (i = 0; ngx_http_trace_semconvs[i].name.len; i++) {
-        if (ngx_http_trace_semconvs[i].minimal) {
+    for (i = 0; table[i].name.len; i++) {
+        if (table[i].minimal) {
             mask |= (ngx_uint_t) 1 << i;
         }
     }
@@ -201,18 +198,15 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 
 
 void
-ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
-    ngx_uint_t mask)
+ngx_http_trace_semconv(ngx_http_trace_semconv_t *sc, void *facts,
+    otlp_span_t *span, ngx_uint_t mask)
 {
     int64_t                    number;
     ngx_str_t                 *string;
     ngx_http_trace_known_t    *known;
-    ngx_http_trace_semconv_t  *sc;
 
 #define ngx_http_trace_fact(type)                                             \
     ((type *) ((u_char *) facts + sc->offset))
-
-    sc = ngx_http_trace_semconvs;
 
     for ( /* void */ ; sc->type == NGX_HTTP_TRACE_KNOWN; sc++, mask >>= 1) {
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
@@ -226,8 +220,7 @@ ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
         string = ngx_http_trace_fact(ngx_str_t);
 
         if ((mask & 1) && string->len) {
-            otlp_span_string(span, (char *) sc->name.data, sc->name.len,
-                             string->data, string->len);
+            otlp_span_key_string(span, &sc->key, string->data, string->len);
         }
     }
 
@@ -235,13 +228,26 @@ ngx_http_trace_semconv(ngx_http_trace_facts_t *facts, otlp_span_t *span,
         number = *ngx_http_trace_fact(int64_t);
 
         if ((mask & 1) && number >= 0) {
-            otlp_span_int(span, (char *) sc->name.data, sc->name.len, number);
+            otlp_span_key_int(span, &sc->key, number);
         }
     }
 }
 
 
-/* "{method} {http.route}", or "{method}", or "HTTP" for unknown methods */
+/* the method as it stands in a span's name */
+
+void
+ngx_http_trace_name_method(ngx_http_trace_known_t *method, ngx_str_t *name)
+{
+    *name = method->value;
+
+    if (name->data[0] == '_') {
+        ngx_str_set(name, "HTTP");
+    }
+}
+
+
+/* "{method} {http.route}", or "{method}" */
 
 ngx_int_t
 ngx_http_trace_semconv_name(ngx_http_request_t *r,
@@ -250,11 +256,7 @@ ngx_http_trace_semconv_name(ngx_http_request_t *r,
     u_char     *p;
     ngx_str_t   method;
 
-    method = facts->method->value;
-
-    if (method.data[0] == '_') {
-        ngx_str_set(&method, "HTTP");
-    }
+    ngx_http_trace_name_method(facts->method, &method);
 
     if (route->len == 0) {
         *name = method;
@@ -285,20 +287,24 @@ ngx_http_trace_semconv_name(ngx_http_request_t *r,
 int
 ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts)
 {
-    return facts->status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
+    return facts->status >= 500 || facts->cut ? OTLP_STATUS_ERROR
+                                              : OTLP_STATUS_UNSET;
 }
 
 
 void
-ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
+ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts)
 {
     ngx_http_trace_method_facts(r, facts);
     ngx_http_trace_url_facts(r, facts);
     ngx_http_trace_server_facts(r, facts);
     ngx_http_trace_peer_facts(r, facts);
-    ngx_http_trace_protocol_version(r, facts);
     ngx_http_trace_body_facts(r, facts);
-    ngx_http_trace_status_facts(r, facts);
+    ngx_http_trace_status_facts(r, ctx, facts);
+    ngx_http_trace_cache_facts(r, facts);
+
+    facts->protocol_version = ngx_http_trace_version(r->http_version);
 
     facts->user_agent.len = 0;
 
@@ -312,8 +318,7 @@ static void
 ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts)
 {
-    ngx_str_t                *name;
-    ngx_http_trace_known_t   *known;
+    ngx_str_t  *name;
 
     name = &facts->method_original;
 
@@ -326,19 +331,33 @@ ngx_http_trace_method_facts(ngx_http_request_t *r,
         name->len = r->method_end + 1 - r->request_start;
     }
 
+    facts->method = ngx_http_trace_method(r->method, name);
+
+    if (facts->method->value.data[0] != '_') {
+        name->len = 0;
+    }
+}
+
+
+/* |method| is nginx's number of it, or 0 if |name| is all that there is */
+
+ngx_http_trace_known_t *
+ngx_http_trace_method(ngx_uint_t method, ngx_str_t *name)
+{
+    ngx_http_trace_known_t  *known;
+
     for (known = ngx_http_trace_methods; known[1].value.len; known++) {
 
-        if (known->number
-            ? (r->method == known->number && name->len)
+        if (known->number && method
+            ? (method == known->number && name->len)
             : (name->len == known->value.len
                && ngx_strncmp(name->data, known->value.data, name->len) == 0))
         {
-            name->len = 0;
             break;
         }
     }
 
-    facts->method = known;
+    return known;
 }
 
 
@@ -371,25 +390,27 @@ ngx_http_trace_url_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
         facts->query.len = facts->path.data + facts->path.len - (p + 1);
         facts->path.len = p - facts->path.data;
 
-        ngx_http_trace_query(r, &facts->query);
+        ngx_http_trace_redact(r, &facts->query);
     }
 }
 
 
-static void
-ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query)
+/* writes REDACTED in the place of a query's secrets, in a copy if need be */
+
+void
+ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query)
 {
     size_t   len;
     u_char  *p;
 
-    if (ngx_http_trace_redact(query, NULL, &len) == 0) {
+    if (ngx_http_trace_redacted_copy(query, NULL, &len) == 0) {
         return;
     }
 
     p = ngx_pnalloc(r->pool, len);
 
     if (p) {
-        (void) ngx_http_trace_redact(query, p, &len);
+        (void) ngx_http_trace_redacted_copy(query, p, &len);
     }
 
     query->data = p;
@@ -403,7 +424,7 @@ ngx_http_trace_query(ngx_http_request_t *r, ngx_str_t *query)
  */
 
 static ngx_uint_t
-ngx_http_trace_redact(ngx_str_t *query, u_char *dst, size_t *len)
+ngx_http_trace_redacted_copy(ngx_str_t *query, u_char *dst, size_t *len)
 {
     u_char      *p, *end, *eq, *last;
     ngx_str_t    value;
@@ -575,20 +596,18 @@ ngx_http_trace_peer_facts(ngx_http_request_t *r,
 }
 
 
-static void
-ngx_http_trace_protocol_version(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts)
+ngx_http_trace_known_t *
+ngx_http_trace_version(ngx_uint_t version)
 {
     ngx_http_trace_known_t  *known;
 
     for (known = ngx_http_trace_versions; known->value.len; known++) {
-        if (known->number == r->http_version) {
-            facts->protocol_version = known;
-            return;
+        if (known->number == version) {
+            return known;
         }
     }
 
-    facts->protocol_version = NULL;
+    return NULL;
 }
 
 
@@ -617,30 +636,129 @@ ngx_http_trace_body_facts(ngx_http_request_t *r,
 
 
 static void
-ngx_http_trace_status_facts(ngx_http_request_t *r,
+ngx_http_trace_status_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts)
 {
-    facts->status = r->err_status ? r->err_status : r->headers_out.status;
+    ngx_str_t         *error;
+    ngx_uint_t         sent;
+    ngx_connection_t  *c;
 
-    /* only if it was sent: HTTP/0.9 has no status line */
+    c = r->connection;
+
+    facts->status = r->err_status ? r->err_status : r->headers_out.status;
+    facts->cut = 0;
+
+    /*
+     * Only if it was sent: nginx may have held the header back, and HTTP/0.9
+     * has no status line.
+     */
+
+    sent = (r->header_sent && c->sent > 0);
 
     facts->status_code = NGX_ERROR;
 
-    if (facts->status && r->header_sent
-        && r->http_version >= NGX_HTTP_VERSION_10)
-    {
+    if (facts->status && sent && r->http_version >= NGX_HTTP_VERSION_10) {
         facts->status_code = facts->status;
     }
 
-    facts->error_type.len = 0;
+    error = &facts->error_type;
+    error->len = 0;
 
-    if (facts->status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
-        ngx_str_set(&facts->error_type, "client_closed");
+    if (facts->status >= 500) {
+        error->data = facts->error;
+        error->len = ngx_sprintf(facts->error, "%ui", facts->status)
+                     - facts->error;
 
-    } else if (facts->status >= 500) {
-        facts->error_type.data = facts->error;
-        facts->error_type.len = ngx_sprintf(facts->error, "%ui",
-                                            facts->status)
-                                - facts->error;
+    } else if (facts->status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ngx_http_trace_gone(r, error);
+
+    } else if (ctx->node.upstream
+               && ngx_http_trace_upstream_cut(ctx->node.upstream))
+    {
+        *error = *ngx_http_trace_upstream_cut(ctx->node.upstream);
+        facts->cut = 1;
+
+    } else if (sent && ngx_http_trace_cut(r)) {
+        ngx_str_set(error, "reset");
+        facts->cut = 1;
+
+    } else if (r->request_complete || r->filter_finalize
+               || facts->status == NGX_HTTP_CLOSE)
+    {
+        return;
+
+    } else if (c->timedout) {
+        ngx_str_set(error, "timeout");
+
+    } else if (c->error) {
+        ngx_http_trace_gone(r, error);
     }
+}
+
+
+/* why there is nobody any more to answer to */
+
+void
+ngx_http_trace_gone(ngx_http_request_t *r, ngx_str_t *error)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        c = r->stream->connection->connection;
+    }
+#endif
+
+    /* worker_shutdown_timeout */
+
+    if (ngx_exiting && c->close) {
+        ngx_str_set(error, "worker_shutdown");
+        return;
+    }
+
+    ngx_str_set(error, "client_closed");
+}
+
+
+/* a response that was begun has not been had from the upstream to its end */
+
+ngx_uint_t
+ngx_http_trace_cut(ngx_http_request_t *r)
+{
+    ngx_event_pipe_t     *p;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u == NULL || !u->header_sent || u->upgrade) {
+        return 0;
+    }
+
+    if (!u->buffering) {
+        return u->length > 0;
+    }
+
+    p = u->pipe;
+
+    return p && !p->upstream_done
+           && (p->upstream_error || (p->upstream_eof && p->length > 0));
+}
+
+
+static void
+ngx_http_trace_cache_facts(ngx_http_request_t *r,
+    ngx_http_trace_facts_t *facts)
+{
+    facts->cache_status.len = 0;
+
+#if (NGX_HTTP_CACHE)
+
+    if (r->upstream && r->upstream->cache_status) {
+        facts->cache_status =
+                         ngx_http_cache_status[r->upstream->cache_status - 1];
+    }
+
+#endif
 }

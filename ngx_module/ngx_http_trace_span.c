@@ -13,18 +13,31 @@
 #define NGX_HTTP_TRACE_NAME_MAX       1024
 
 
-static void ngx_http_trace_request_span(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts, uint64_t end,
+/* of the request, and what it has made of its facts for all pipelines */
+
+typedef struct {
+    ngx_http_request_t          *request;
+    ngx_http_trace_ctx_t        *ctx;
+    ngx_http_trace_facts_t      *facts;
+} ngx_http_trace_request_t;
+
+
+static void ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     ngx_uint_t pipeline);
+static void ngx_http_trace_children(ngx_http_trace_request_t *request,
+    ngx_uint_t pipeline, ngx_str_t *routing);
+static void ngx_http_trace_drop_children(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline);
+static ngx_int_t ngx_http_trace_span_queue(ngx_uint_t pipeline,
+    ngx_str_t *routing, otlp_span_head_t *head, uint64_t end,
+    ngx_http_trace_write_pt write, void *data);
+static int ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
+    otlp_span_t *span);
 static ngx_int_t ngx_http_trace_routing(ngx_http_request_t *r,
     ngx_uint_t pipeline, ngx_str_t *routing);
 static void ngx_http_trace_span_name(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
     traceparent_view_t *view);
-static ngx_int_t ngx_http_trace_span_encode(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_http_trace_facts_t *facts,
-    ngx_uint_t pipeline, otlp_span_head_t *head, uint64_t end, u_char *buf,
-    size_t room, traceparent_view_t *frame);
 static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
     otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
 
@@ -34,38 +47,63 @@ static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
 void
 ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 {
-    uint64_t                end;
-    ngx_uint_t              i;
-    ngx_http_trace_facts_t  facts;
+    ngx_uint_t                  i;
+    ngx_http_trace_facts_t      facts;
+    ngx_http_trace_request_t    request;
+    void                      **loc_conf;
 
-    end = ngx_http_trace_now(ctx);
+    if (ctx->upstreams) {
+        ngx_http_trace_upstreams_settle(ctx);
+    }
 
-    ngx_http_trace_facts(r, &facts);
+    if (ctx->end == 0) {
+        ctx->end = ngx_http_trace_now(ctx);
+    }
+
+    /* that of a post_action is not what has answered */
+
+    loc_conf = r->loc_conf;
+
+    if (r->post_action) {
+        r->loc_conf = ctx->loc_conf;
+    }
+
+    request.request = r;
+    request.ctx = ctx;
+    request.facts = ctx->facts;
+
+    if (request.facts == NULL) {
+        request.facts = &facts;
+        ngx_http_trace_facts(r, ctx, &facts);
+    }
 
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
         if (ctx->recorded & (1 << i)) {
-            ngx_http_trace_request_span(r, ctx, &facts, end, i);
+            ngx_http_trace_pipeline_spans(&request, i);
         }
     }
+
+    r->loc_conf = loc_conf;
 }
 
 
 static void
-ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_facts_t *facts, uint64_t end, ngx_uint_t pipeline)
+ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
+    ngx_uint_t pipeline)
 {
-    size_t                      min, room;
-    u_char                     *buf;
-    ngx_int_t                   rc;
     ngx_str_t                   routing;
     otlp_span_head_t            head;
-    traceparent_view_t          frame;
+    ngx_http_request_t         *r;
+    ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_span_ctx_t  *sc;
 
+    r = request->request;
+    ctx = request->ctx;
     sc = &ctx->pipelines[pipeline];
 
     if (ngx_http_trace_routing(r, pipeline, &routing) != NGX_OK) {
         ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING, 1);
+        ngx_http_trace_drop_children(ctx, pipeline);
         return;
     }
 
@@ -80,80 +118,204 @@ ngx_http_trace_request_span(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
                  | (sc->parent ? OTLP_FLAG_IS_REMOTE : 0);
     head.kind = OTLP_SPAN_KIND_SERVER;
 
-    ngx_http_trace_span_name(r, facts, pipeline, &head.name);
+    ngx_http_trace_span_name(r, request->facts, pipeline, &head.name);
 
-    /* attributes that do not fit here may fit at the start of the ring */
+    if (ngx_http_trace_span_queue(pipeline, &routing, &head, ctx->end,
+                                  ngx_http_trace_request_write, request)
+        == NGX_OK)
+    {
+        sc->queued = 1;
+    }
+
+    if (ctx->children) {
+        ngx_http_trace_children(request, pipeline, &routing);
+    }
+}
+
+
+static void
+ngx_http_trace_children(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
+    ngx_str_t *routing)
+{
+    otlp_span_head_t            head;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_child_t     *child;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    ctx = request->ctx;
+    sc = &ctx->pipelines[pipeline];
+
+    head.trace_id = sc->outbound.trace_id;
+    head.tracestate.data = sc->tracestate.data;
+    head.tracestate.len = sc->tracestate.len;
+    head.flags = (sc->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
+                 | OTLP_FLAG_HAS_IS_REMOTE;
+
+    for (child = ctx->children; child; child = child->next) {
+
+        if (!(child->pipelines & (1 << pipeline))) {
+            continue;
+        }
+
+        /* whatever goes on was ended with the request */
+
+        if (child->end == 0) {
+            child->end = ngx_http_trace_now(ctx);
+        }
+
+        head.span_id = child->span_id[pipeline];
+        head.parent_span_id = child->parent_id[pipeline];
+        head.start_time = child->start;
+
+        child->type->head(child, pipeline, &head);
+
+        (void) ngx_http_trace_span_queue(pipeline, routing, &head, child->end,
+                                         child->type->write, child);
+    }
+}
+
+
+static void
+ngx_http_trace_drop_children(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
+{
+    ngx_http_trace_child_t  *child;
+
+    for (child = ctx->children; child; child = child->next) {
+        if (child->pipelines & (1 << pipeline)) {
+            ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING,
+                                         1);
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_trace_span_queue(ngx_uint_t pipeline, ngx_str_t *routing,
+    otlp_span_head_t *head, uint64_t end, ngx_http_trace_write_pt write,
+    void *data)
+{
+    int                  status;
+    size_t               min, room;
+    u_char              *buf;
+    otlp_span_t          span;
+    traceparent_view_t   frame;
+
+    /* what does not fit here may fit at the start of the ring */
 
     for (min = NGX_HTTP_TRACE_SPAN_MIN; ; min = OTLP_SPAN_MAX) {
 
-        buf = ngx_http_trace_exporter_begin(pipeline, &routing, min, &room);
+        buf = ngx_http_trace_exporter_begin(pipeline, routing, min, &room);
 
         if (buf == NULL) {
             ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_QUEUE_FULL,
                                          1);
-            return;
+            return NGX_ERROR;
         }
 
-        rc = ngx_http_trace_span_encode(r, ctx, facts, pipeline, &head, end,
-                                        buf, room, &frame);
+        if (otlp_span_begin(&span, buf, room, head) != 0) {
 
-        if (rc == NGX_OK || room >= OTLP_SPAN_MAX) {
+            if (room >= OTLP_SPAN_MAX) {
+                ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_ENCODE,
+                                             1);
+                return NGX_ERROR;
+            }
+
+            continue;
+        }
+
+        status = write(data, pipeline, &span);
+
+        if (room >= OTLP_SPAN_MAX
+            || (span.dropped_attributes | span.dropped_links
+                | span.dropped_events) == 0)
+        {
             break;
         }
     }
 
-    if (rc == NGX_ERROR) {
-        ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_ENCODE, 1);
-        return;
-    }
+    otlp_span_end(&span, end, status, &frame);
 
     ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len);
 
-    sc->queued = 1;
+    return NGX_OK;
 }
 
 
-/*
- * NGX_DECLINED if an attribute or a link did not fit: |frame| is a whole span
- * without them.  NGX_ERROR if nothing did.
- */
-
-static ngx_int_t
-ngx_http_trace_span_encode(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
-    otlp_span_head_t *head, uint64_t end, u_char *buf, size_t room,
-    traceparent_view_t *frame)
+static int
+ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
+    otlp_span_t *span)
 {
-    otlp_span_t                      span;
+    ngx_http_trace_request_t *request = data;
+
+    ngx_http_trace_ctx_t            *ctx;
     ngx_http_trace_span_ctx_t       *user;
     ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_pipeline_conf_t  *pcf;
 
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    ctx = request->ctx;
+
+    tlcf = ngx_http_get_module_loc_conf(request->request,
+                                        ngx_http_trace_module);
     pcf = &tlcf->pipelines[pipeline];
 
-    if (otlp_span_begin(&span, buf, room, head) != 0) {
-        return NGX_ERROR;
-    }
+    ngx_http_trace_semconv(ngx_http_trace_semconvs, request->facts, span,
+                           pcf->semconv);
+    ngx_http_trace_span_attributes(request->request, span, pcf);
 
-    ngx_http_trace_semconv(facts, &span, pcf->semconv);
-    ngx_http_trace_span_attributes(r, &span, pcf);
+    if (ctx->node.hops) {
+        ngx_http_trace_span_hops(span, &ctx->node, pipeline);
+    }
 
     if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
         user = &ctx->pipelines[NGX_HTTP_TRACE_USER];
 
         if (user->queued) {
-            otlp_span_link(&span, user->outbound.trace_id,
+            otlp_span_link(span, user->outbound.trace_id,
                            user->outbound.parent_id,
                            (user->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
                            | OTLP_FLAG_HAS_IS_REMOTE);
         }
     }
 
-    otlp_span_end(&span, end, ngx_http_trace_semconv_status(facts), frame);
+    return ngx_http_trace_semconv_status(request->facts);
+}
 
-    return span.dropped_attributes || span.dropped_links ? NGX_DECLINED
-                                                         : NGX_OK;
+
+/* an event for each redirect; a user is told no more than in the span */
+
+void
+ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
+    ngx_uint_t pipeline)
+{
+    ngx_str_t             *route;
+    otlp_span_t            event;
+    ngx_http_trace_hop_t  *hop;
+
+    for (hop = node->hops; hop; hop = hop->next) {
+
+        otlp_span_event_begin(&event, span, hop->time,
+                              ngx_http_trace_key("redirect"));
+
+        route = &hop->location->pipelines[pipeline].route;
+
+        if (route->len) {
+            otlp_span_string(&event, ngx_http_trace_key("http.route"),
+                             route->data, route->len);
+        }
+
+        if (pipeline == NGX_HTTP_TRACE_INTERNAL && hop->path.len) {
+            otlp_span_string(&event, ngx_http_trace_key("url.path"),
+                             hop->path.data, hop->path.len);
+        }
+
+        if (hop->status) {
+            otlp_span_int(&event,
+                          ngx_http_trace_key("http.response.status_code"),
+                          hop->status);
+        }
+
+        otlp_span_event_end(span, &event);
+    }
 }
 
 

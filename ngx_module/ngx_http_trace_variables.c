@@ -23,7 +23,13 @@ typedef enum {
 static ngx_int_t ngx_http_trace_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_trace_span_ctx_t *ngx_http_trace_variable_ctx(
-    ngx_http_request_t *r, ngx_uint_t pipeline, ngx_uint_t *ours);
+    ngx_http_request_t *r, ngx_uint_t pipeline, ngx_uint_t ids,
+    ngx_uint_t *ours);
+static ngx_http_trace_node_t *ngx_http_trace_variable_node(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_variable_text(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_trace_span_ctx_t *sc,
+    ngx_uint_t pipeline);
 static ngx_int_t ngx_http_trace_variable_hex(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uint8_t *id, size_t size);
 
@@ -84,25 +90,30 @@ static ngx_int_t
 ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
 {
-    ngx_uint_t                  ours, n, parent;
+    ngx_uint_t                  ours, n, parent, pipeline;
+    ngx_http_trace_node_t      *node;
     ngx_http_trace_span_ctx_t  *sc;
 
     static u_char  digits[] = "01";
 
-    v->valid = 1;
-    v->no_cacheable = 0;
+    /* not to be kept: it changes with attempts, and between subrequests */
+
+    v->valid = 0;
+    v->no_cacheable = 1;
     v->not_found = 0;
 
     n = data % NGX_HTTP_TRACE_VARS;
 
-    sc = ngx_http_trace_variable_ctx(r, data / NGX_HTTP_TRACE_VARS, &ours);
+    pipeline = data / NGX_HTTP_TRACE_VARS;
+
+    parent = (n == NGX_HTTP_TRACE_VAR_PARENT_ID
+              || n == NGX_HTTP_TRACE_VAR_PARENT_SAMPLED);
+
+    sc = ngx_http_trace_variable_ctx(r, pipeline, !parent, &ours);
 
     if (sc == NULL) {
         return NGX_ERROR;
     }
-
-    parent = (n == NGX_HTTP_TRACE_VAR_PARENT_ID
-              || n == NGX_HTTP_TRACE_VAR_PARENT_SAMPLED);
 
     if ((parent && !sc->parent)
         || (!ours && (!sc->parent || n == NGX_HTTP_TRACE_VAR_SPAN_ID)))
@@ -115,8 +126,12 @@ ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     switch (n) {
 
     case NGX_HTTP_TRACE_VAR_TRACEPARENT:
-        v->data = ours ? ngx_http_trace_text(sc) : sc->received.data;
-        v->len = ours ? TRACEPARENT_LEN : sc->received.len;
+        if (ours) {
+            return ngx_http_trace_variable_text(r, v, sc, pipeline);
+        }
+
+        v->data = sc->received.data;
+        v->len = sc->received.len;
         return NGX_OK;
 
     case NGX_HTTP_TRACE_VAR_TRACESTATE:
@@ -131,7 +146,11 @@ ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
                                            TRACEPARENT_TRACE_ID_SIZE);
 
     case NGX_HTTP_TRACE_VAR_SPAN_ID:
-        return ngx_http_trace_variable_hex(r, v, sc->outbound.parent_id,
+        node = ngx_http_trace_variable_node(r);
+
+        return ngx_http_trace_variable_hex(r, v,
+                                           node ? node->span_id[pipeline]
+                                                : sc->outbound.parent_id,
                                            TRACEPARENT_SPAN_ID_SIZE);
 
     case NGX_HTTP_TRACE_VAR_PARENT_ID:
@@ -151,11 +170,12 @@ ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 /*
  * The context to show, with |ours| set if it has ids of ours.  Where the
  * decision is still to come, the ids are made now, and kept if it is a yes.
+ * Without |ids| none are asked for, as by the decision itself.
  */
 
 static ngx_http_trace_span_ctx_t *
 ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
-    ngx_uint_t *ours)
+    ngx_uint_t ids, ngx_uint_t *ours)
 {
     ngx_http_trace_ctx_t        *ctx;
     ngx_http_trace_span_ctx_t   *sc;
@@ -166,7 +186,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     /* a request that already has a status has no later phase to decide in */
 
-    if (r->headers_out.status || r->err_status) {
+    if (ids && (r->headers_out.status || r->err_status)) {
         (void) ngx_http_trace_decide(r);
     }
 
@@ -201,6 +221,55 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
     *ours = ctx->decided ? (ctx->recorded >> pipeline) & 1 : sc->ids;
 
     return sc;
+}
+
+
+/* the request's place in the tree, if it has one by now */
+
+static ngx_http_trace_node_t *
+ngx_http_trace_variable_node(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t  *ctx;
+
+    ctx = ngx_http_trace_get_ctx(r);
+
+    return (ctx && ctx->recorded) ? ngx_http_trace_node(r, ctx) : NULL;
+}
+
+
+/*
+ * While an upstream is asked, and later, what is or was sent to it; else that
+ * of the request or subrequest.
+ */
+
+static ngx_int_t
+ngx_http_trace_variable_text(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_http_trace_span_ctx_t *sc,
+    ngx_uint_t pipeline)
+{
+    u_char                 *text;
+    ngx_http_trace_node_t  *node;
+
+    node = ngx_http_trace_variable_node(r);
+
+    text = node == NULL ? ngx_http_trace_text(sc)
+           : r->upstream ? ngx_http_trace_outbound(r, sc, node, pipeline)
+           : ngx_http_trace_node_text(r, sc, node, pipeline);
+
+    if (text == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->len = TRACEPARENT_LEN;
+
+    v->data = ngx_pnalloc(r->pool, v->len);
+    if (v->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(v->data, text, v->len);
+
+    return NGX_OK;
 }
 
 

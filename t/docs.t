@@ -292,6 +292,17 @@ sub spans {
 }
 
 
+# notes the id of a request's attempt in |$of|
+
+sub request_span {
+    my ($span, $of) = @_;
+
+    $of->{$span->{parent_span_id}} = $span->{span_id}
+        if $span->{kind} eq 'CLIENT';
+    return $span->{kind} eq 'SERVER';
+}
+
+
 # requests of a known tenant and of nobody, through the Synopsis as it is; the
 # application behind it answers with the headers that it gets
 
@@ -334,8 +345,9 @@ END
     kill 'TERM', @receivers;
     waitpid $_, 0 for @receivers;
 
-    my @internal = spans('otlp');
-    my @user = spans('users');
+    my %of;
+    my @internal = grep { request_span($_, \%of) } spans('otlp');
+    my @user = grep { request_span($_, \%of) } spans('users');
 
     is(scalar @internal, 2, 'Synopsis: the operator gets a span of each');
     is(scalar @user, 1, 'Synopsis: the tenant gets one');
@@ -353,11 +365,11 @@ END
         'Synopsis: the internal span links to it');
     is($first->{parent_span_id}, '',
         "Synopsis: nobody is believed in the operator's header");
-    is($tenants, "00-$trace-$span->{span_id}-01"
-        . " 00-$first->{trace_id}-$first->{span_id}-03",
+    is($tenants, "00-$trace-$of{$span->{span_id}}-01"
+        . " 00-$first->{trace_id}-$of{$first->{span_id}}-03",
         'Synopsis: the application is told both');
     is($nobodys, "00-$trace-$parent-01"
-        . " 00-$second->{trace_id}-$second->{span_id}-03",
+        . " 00-$second->{trace_id}-$of{$second->{span_id}}-03",
         'Synopsis: without a tenant, traceparent is as the client sent it');
     is(slurp("$dir/error.log"), '', 'Synopsis: no line in the error log');
 }

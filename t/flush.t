@@ -44,7 +44,8 @@ sub arrived {
     return join ', ', map { "$of{$_} '$_'" } sort keys %of;
 }
 
-my $expected = "40 '-', 20 'a', 20 'b'";
+# two hops, and between them an attempt
+my $expected = "60 '-', 30 'a', 30 'b'";
 
 for my $case (
     ['quit', 'worker_processes 1;', sub { defined $_[0]->quit }],

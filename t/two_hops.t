@@ -32,6 +32,8 @@ trace_context internal propagate header=x-op-traceparent;
 trace user $http_x_tenant;
 trace_routing $http_x_tenant;
 trace_attribute both hop $server_name;
+trace_upstream off;
+trace_subrequests off;
 
 server {
     listen unix:$TEST_NGINX_DIR/inner.sock;

@@ -100,6 +100,8 @@ server {
 }
 split_clients $internal_trace_id $bucket { 50% a; * b; }
 --- config
+trace_upstream off;
+trace_subrequests off;
 location /t {
     trace internal on;
     trace user on;
@@ -156,6 +158,7 @@ server {
 location /t {
     trace internal on;
     trace user on;
+    trace_upstream off;
     trace_routing acme;
     set $early "$user_traceparent $internal_traceparent";
     proxy_set_header x-early $early;
@@ -443,6 +446,7 @@ location /t {
 }
 location = /auth {
     trace internal off;
+    trace_subrequests off;
     proxy_pass http://unix:$TEST_NGINX_DIR/upstream.sock;
     proxy_set_header x-id $internal_span_id;
 }

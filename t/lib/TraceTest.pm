@@ -7,14 +7,15 @@ package TraceTest;
 #   --- exporter: LINE       more lines for both of these exporters
 #   --- http                 more lines for the http block beside them
 #   --- spans eval           [ { name => ..., attributes => { ... } }, ... ]
-#                            all spans of the block, internal ones first, then
-#                            by end: a start may be nginx's own, which is up to
-#                            a millisecond early. Each hash names what is
-#                            compared: a string, qr//, undef (absent) or a hash
-#                            in turn
+#                            all request spans of the block, internal ones
+#                            first, then by end: a start may be nginx's own,
+#                            which is up to a millisecond early. Each hash names
+#                            what is compared: a string, qr//, undef (absent) or
+#                            a hash in turn
 #   --- tree                 all spans of the block as trees, drawn as text, of
 #                            which much is checked: see Tree.pm
-#   --- check_spans eval     sub { my @spans = @_; ... } with Test::More
+#   --- check_spans eval     sub { my @spans = @_; ... } with Test::More: the
+#                            request spans, or with --- tree all spans
 #   --- span_count: N        how many check_spans waits for, 1 by itself
 #   --- client eval          sub { ... } instead of a request, for what is no
 #                            request or gets no response; see talk(), get()
@@ -99,16 +100,18 @@ sub slurp {
 }
 
 # the spans that have arrived since the last call, once there are |n| of them
-# and no more follow, or after |seconds|
+# and no more follow, or after ten seconds; with |$kind|, |n| of these
 
 sub spans_until {
-    my ($n, $seconds) = @_;
-    my $deadline = time + ($seconds || 10);
+    my ($n, $kind) = @_;
+    my $deadline = time + 10;
     my @lines;
+
+    $kind = defined $kind ? qr/"kind":\s*"$kind"/ : qr/./;
 
     do {
         sleep 0.03;
-        @lines = lines();
+        @lines = grep { $_ =~ $kind } lines();
     } while (@lines < $n && time < $deadline);
 
     sleep 0.1;
@@ -267,7 +270,9 @@ sub check_spans {
     my $n = defined $expected ? @$expected
         : $trees ? Tree::count($trees)
         : defined $block->span_count ? $block->span_count : 1;
-    my @spans = spans_until($n);
+    my @spans = spans_until($n, $trees ? undef : 'SERVER');
+
+    @spans = grep { $_->{kind} eq 'SERVER' } @spans if !$trees;
 
     if (defined $expected) {
         Test::More::is(scalar @spans, scalar @$expected, "$name - spans");

@@ -27,6 +27,9 @@ package Wire;
 #   spans     how many are recorded of the request: 0 or, by itself, 1
 #   span      more of the span, as in --- spans
 #
+# What reaches the upstream has the id of the attempt that sent it, if that was
+# recorded, and else of the request.
+#
 # Without --- config all requests are traced and go to the upstream.
 
 use strict;
@@ -146,10 +149,48 @@ sub check_span {
     TraceTest::matches($span, $e->{span}, "$name - span") if $e->{span};
 }
 
+# the attempts of each request, those of its subrequests as well
+
+sub attempts_of {
+    my %span = map { ($_->{span_id} => $_) } @_;
+    my %attempts;
+
+    for my $attempt (grep { $_->{kind} eq 'CLIENT' } @_) {
+        my $span = $attempt;
+
+        $span = $span{$span->{parent_span_id}} || last
+            while $span->{kind} ne 'SERVER';
+        push @{$attempts{$span->{span_id}}}, $attempt;
+    }
+
+    return \%attempts;
+}
+
+# those of the attempts that make up |@$attempts|, in the order of |@requests|
+
+sub check_attempts {
+    my ($e, $requests, $span, $attempts, $name, $prefix) = @_;
+    my %attempt = map { ($_->{span_id} => $_) } @$attempts;
+
+    for my $request (@$requests) {
+        my ($id) = grep { $_ } map { /parent: ..-.{32}-(.{16})-..\z/i }
+            trace_headers($request);
+        my @out = $e->{left} ? @{$e->{left}}
+            : headers_of(delete $attempt{$id // ''} // $span, $prefix);
+
+        @out = params_of(@out) if ($e->{protocol} // 'http') ne 'http';
+
+        Test::More::is_deeply([trace_headers($request)], \@out,
+            "$name - headers out");
+    }
+
+    Test::More::is(scalar keys %attempt, 0, "$name - attempts")
+        if !$e->{left};
+}
+
 sub check_exchange {
-    my ($e, $got, $span, $name, $prefix) = @_;
+    my ($e, $got, $span, $attempts, $name, $prefix) = @_;
     my $status = $e->{status} // 200;
-    my @out = $e->{left} ? @{$e->{left}} : headers_of($span, $prefix);
 
     Test::More::like($got->{response}, qr{\AHTTP/1\.1 $status },
         "$name - status") if !$e->{bytes};
@@ -157,11 +198,7 @@ sub check_exchange {
         "$name - requests");
 
     check_span($e, $span, $name) if $span;
-
-    @out = params_of(@out) if ($e->{protocol} // 'http') ne 'http';
-
-    Test::More::is_deeply([trace_headers($_)], \@out, "$name - headers out")
-        for @{$got->{requests}};
+    check_attempts($e, $got->{requests}, $span, $attempts, $name, $prefix);
 }
 
 sub run_exchanges {
@@ -187,15 +224,22 @@ sub run_exchanges {
         $n += $e->{spans} // 1;
     }
 
-    my @all = spans_until($n);
-    my @spans = @all;
+    my @spans = spans_until($n, 'SERVER');
+    my $attempts = attempts_of(@spans);
+
+    @spans = grep { $_->{kind} eq 'SERVER' } @spans;
+
+    my @all = @spans;
 
     Test::More::is(scalar @spans, $n, "$name - spans");
 
     for my $i (0 .. $#exchanges) {
         my $e = $exchanges[$i];
 
-        check_exchange($e, $got[$i], ($e->{spans} // 1) ? shift @spans : undef,
+        my $span = ($e->{spans} // 1) ? shift @spans : undef;
+
+        check_exchange($e, $got[$i], $span,
+            $span && $attempts->{$span->{span_id}} || [],
             "$name - exchange $i", $prefix);
     }
 

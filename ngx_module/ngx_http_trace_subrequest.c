@@ -1,0 +1,401 @@
+
+/*
+ * Subrequests: each has a span below that of the request that caused it.
+ *
+ * nginx tells their end to whoever waits for it, so ours stands before.  The
+ * filters are only put in place when a worker sees its first subrequest.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+typedef struct {
+    ngx_http_trace_child_t       child;
+    ngx_http_trace_node_t        node;
+    ngx_http_trace_ctx_t        *ctx;
+    ngx_http_request_t          *request;
+    ngx_http_post_subrequest_t   ours;
+    ngx_http_post_subrequest_t  *theirs;     /* may be NULL */
+} ngx_http_trace_subrequest_t;
+
+
+typedef struct {
+    ngx_str_t                    route;
+    ngx_str_t                    path;
+    ngx_str_t                    error_type;
+    int64_t                      status_code;
+    u_char                       error[NGX_INT_T_LEN];
+} ngx_http_trace_subrequest_facts_t;
+
+
+static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_find(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
+static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_begin(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *parent);
+static ngx_http_trace_node_t *ngx_http_trace_subrequest_without_span(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *parent);
+static ngx_int_t ngx_http_trace_subrequest_end(ngx_http_request_t *r,
+    void *data, ngx_int_t rc);
+static void ngx_http_trace_subrequest_background(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
+static ngx_int_t ngx_http_trace_subrequest_header_filter(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_subrequest_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static void ngx_http_trace_subrequest_head(ngx_http_trace_child_t *child,
+    ngx_uint_t pipeline, otlp_span_head_t *head);
+static int ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
+    otlp_span_t *span);
+
+
+static ngx_http_trace_child_type_t  ngx_http_trace_subrequest_type = {
+    ngx_http_trace_subrequest_head,
+    ngx_http_trace_subrequest_write
+};
+
+
+static ngx_http_trace_semconv_t  ngx_http_trace_subrequest_semconvs[] = {
+
+#define ngx_http_trace_fact(type, name, minimal, field)                       \
+    ngx_http_trace_##type(name, minimal, ngx_http_trace_subrequest_facts_t,   \
+                          field)
+
+    ngx_http_trace_fact(str, "http.route", 1, route),
+    ngx_http_trace_fact(str, "url.path", 0, path),
+    ngx_http_trace_fact(str, "error.type", 1, error_type),
+
+    ngx_http_trace_fact(num, "http.response.status_code", 1, status_code),
+
+    ngx_http_trace_null_semconv
+
+#undef ngx_http_trace_fact
+};
+
+
+/* NULL until a subrequest is seen */
+static ngx_http_output_header_filter_pt  ngx_http_trace_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_trace_next_body_filter;
+
+
+/* called with each new configuration, which has other filters */
+
+void
+ngx_http_trace_subrequest_init(void)
+{
+    ngx_http_trace_next_header_filter = NULL;
+    ngx_http_trace_next_body_filter = NULL;
+
+    ngx_http_trace_semconv_table(ngx_http_trace_subrequest_semconvs);
+}
+
+
+/* the place of a subrequest that has none, or has lost it by a redirect */
+
+ngx_http_trace_node_t *
+ngx_http_trace_subrequest_node(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_node_t        *node, *parent;
+    ngx_http_trace_loc_conf_t    *tlcf;
+    ngx_http_trace_subrequest_t  *sub;
+
+    sub = NULL;
+
+    if (r->uri_changes <= NGX_HTTP_MAX_URI_CHANGES || r->filter_finalize) {
+        sub = ngx_http_trace_subrequest_find(r, ctx);
+    }
+
+    if (sub == NULL) {
+        parent = ngx_http_trace_node(r->parent, ctx);
+
+        if (parent == NULL) {
+            return NULL;
+        }
+
+        if (r->background) {
+            ngx_http_trace_subrequest_background(r, ctx);
+        }
+
+        tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+        if (tlcf->subrequests) {
+            sub = ngx_http_trace_subrequest_begin(r, ctx, parent);
+        }
+
+        node = sub ? &sub->node
+                   : ngx_http_trace_subrequest_without_span(r, ctx,
+                                                            parent);
+
+    } else {
+        node = &sub->node;
+    }
+
+    ngx_http_set_ctx(r, node, ngx_http_trace_module);
+
+    return node;
+}
+
+
+static ngx_http_trace_subrequest_t *
+ngx_http_trace_subrequest_find(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_child_t       *child;
+    ngx_http_trace_subrequest_t  *sub;
+
+    for (child = ctx->children; child; child = child->next) {
+
+        sub = (ngx_http_trace_subrequest_t *) child;
+
+        if (child->type == &ngx_http_trace_subrequest_type
+            && sub->request == r)
+        {
+            return sub;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_trace_subrequest_t *
+ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *parent)
+{
+    ngx_uint_t                    i;
+    ngx_http_trace_subrequest_t  *sub;
+
+    sub = ngx_http_trace_child(r, ctx, parent, ctx->recorded,
+                               sizeof(ngx_http_trace_subrequest_t));
+    if (sub == NULL) {
+        return NULL;
+    }
+
+    if (ngx_http_trace_span_ids(sub->child.span_id, ctx->recorded) != NGX_OK)
+    {
+        sub->child.pipelines = 0;
+    }
+
+    sub->child.type = &ngx_http_trace_subrequest_type;
+
+    ngx_http_trace_init_node(&sub->node);
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        sub->node.span_id[i] = (sub->child.pipelines & (1 << i))
+                               ? sub->child.span_id[i] : parent->span_id[i];
+    }
+
+    sub->ctx = ctx;
+    sub->request = r;
+
+    if (ngx_http_trace_next_header_filter == NULL) {
+        ngx_http_trace_next_header_filter = ngx_http_top_header_filter;
+        ngx_http_top_header_filter = ngx_http_trace_subrequest_header_filter;
+    }
+
+    sub->theirs = r->post_subrequest;
+
+    sub->ours.handler = ngx_http_trace_subrequest_end;
+    sub->ours.data = sub;
+
+    r->post_subrequest = &sub->ours;
+
+    return sub;
+}
+
+
+/* what it causes hangs below what has caused it */
+
+static ngx_http_trace_node_t *
+ngx_http_trace_subrequest_without_span(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *parent)
+{
+    ngx_http_trace_node_t  *node;
+
+    node = ngx_http_trace_alloc(r, ctx, sizeof(ngx_http_trace_node_t));
+    if (node == NULL) {
+        return NULL;
+    }
+
+    ngx_http_trace_init_node(node);
+    ngx_memcpy(node->span_id, parent->span_id, sizeof(node->span_id));
+
+    return node;
+}
+
+
+/* may be called more than once: an error page follows the first time */
+
+static ngx_int_t
+ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
+{
+    ngx_http_trace_subrequest_t *sub = data;
+
+    sub->child.end = ngx_http_trace_now(sub->ctx);
+
+    if (sub->node.upstream) {
+        ngx_http_trace_upstream_settle(sub->node.upstream);
+    }
+
+    if (sub->theirs) {
+        return sub->theirs->handler(r, sub->theirs->data, rc);
+    }
+
+    return rc;
+}
+
+
+/*
+ * nginx ends the request only when its last background subrequest has ended.
+ * Its span ends with its response, which is written by then or still has to
+ * pass the body filters.
+ */
+
+static void
+ngx_http_trace_subrequest_background(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx)
+{
+    if (ctx->background) {
+        return;
+    }
+
+    ctx->background = 1;
+
+    if (r->main->request_complete) {
+        ctx->end = ngx_http_trace_now(ctx);
+        return;
+    }
+
+    if (ngx_http_trace_next_body_filter == NULL) {
+        ngx_http_trace_next_body_filter = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = ngx_http_trace_subrequest_body_filter;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_trace_subrequest_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_int_t              rc;
+    ngx_http_trace_ctx_t  *ctx;
+
+    rc = ngx_http_trace_next_body_filter(r, in);
+
+    if (r == r->main) {
+        ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+        if (ctx && ctx->background) {
+            ctx->end = ngx_http_trace_now(ctx);
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * The Lua module knows a capture that has lost its context by who waits for
+ * its end, and looks there in a header filter: it has to see itself.
+ */
+
+static ngx_int_t
+ngx_http_trace_subrequest_header_filter(ngx_http_request_t *r)
+{
+    ngx_int_t                     rc;
+    ngx_http_trace_subrequest_t  *sub;
+
+    if (r == r->main || r->post_subrequest == NULL
+        || r->post_subrequest->handler != ngx_http_trace_subrequest_end)
+    {
+        return ngx_http_trace_next_header_filter(r);
+    }
+
+    sub = r->post_subrequest->data;
+
+    r->post_subrequest = sub->theirs;
+
+    rc = ngx_http_trace_next_header_filter(r);
+
+    if (r->post_subrequest == sub->theirs) {
+        r->post_subrequest = &sub->ours;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_trace_subrequest_head(ngx_http_trace_child_t *child,
+    ngx_uint_t pipeline, otlp_span_head_t *head)
+{
+    ngx_http_trace_subrequest_t *sub = (ngx_http_trace_subrequest_t *) child;
+
+    u_char                     *p;
+    ngx_str_t                  *route;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    static u_char  name[] = "subrequest";
+
+    head->kind = OTLP_SPAN_KIND_INTERNAL;
+    head->name.data = name;
+    head->name.len = sizeof(name) - 1;
+
+    tlcf = ngx_http_get_module_loc_conf(sub->request, ngx_http_trace_module);
+    route = &tlcf->pipelines[pipeline].route;
+
+    if (route->len == 0) {
+        return;
+    }
+
+    p = ngx_pnalloc(sub->request->pool, sizeof(name) + route->len);
+    if (p == NULL) {
+        return;
+    }
+
+    head->name.data = p;
+    head->name.len = ngx_sprintf(p, "%s %V", name, route) - p;
+}
+
+
+static int
+ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
+    otlp_span_t *span)
+{
+    ngx_http_trace_subrequest_t *sub = data;
+
+    ngx_uint_t                          status;
+    ngx_http_request_t                 *r;
+    ngx_http_trace_loc_conf_t          *tlcf;
+    ngx_http_trace_subrequest_facts_t   facts;
+
+    r = sub->request;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    facts.route = tlcf->pipelines[pipeline].route;
+    facts.path = r->uri;
+    facts.status_code = status ? (int64_t) status : NGX_ERROR;
+    facts.error_type.len = 0;
+
+    if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ngx_http_trace_gone(r, &facts.error_type);
+
+    } else if (status >= 500) {
+        facts.error_type.data = facts.error;
+        facts.error_type.len = ngx_sprintf(facts.error, "%ui", status)
+                               - facts.error;
+    }
+
+    ngx_http_trace_semconv(ngx_http_trace_subrequest_semconvs, &facts, span,
+                           ngx_http_trace_semconv_mask(
+                               ngx_http_trace_subrequest_semconvs, pipeline));
+
+    ngx_http_trace_span_hops(span, &sub->node, pipeline);
+
+    return status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
+}
