@@ -80,10 +80,11 @@ _EOC_
 my %tree = map { m{/(\w+)/N} => s/\n*\z/\n/r } split /\n\n/, $trees;
 my %size = map { $_ => scalar(() = $tree{$_} =~ /^ *[A-Z]/mg) } keys %tree;
 
-# the Lua module makes no captures for HTTP/2
+# the Lua module, if there is one, makes no captures for HTTP/2
 
-my %names = ('1.1' => [sort keys %tree],
-             2 => [grep { $_ ne 'lua' } sort keys %tree]);
+my $lua = grep { /_lua_/ } $ENV{TEST_NGINX_LOAD_MODULES} // '';
+my @names = grep { $_ ne 'lua' } sort keys %tree;
+my %names = ('1.1' => [@names, $lua ? 'lua' : ()], 2 => \@names);
 
 # the texts of which one has to come
 
@@ -102,7 +103,7 @@ sub expected {
     return keys %texts;
 }
 
-# each request waits up to 15 ms at each of them
+# each request waits 1 to 15 ms at each of them
 
 sub upstreams {
     my $dir = shift;
@@ -123,20 +124,32 @@ _EOC_
         events => 'worker_connections 1000;', http => <<'_EOC_'
 log_format arrivals '$http_x_mark $http_x_op_traceparent $http_traceparent '
                     '$server_name $uri';
-access_by_lua_block { ngx.sleep(math.random(0, 15) / 1000) }
 keepalive_requests 1000000;
+
+map $request_id $seconds {
+    "~^[0-4]" 0.001;
+    "~^[5-9]" 0.005;
+    default   0.015;
+}
 _EOC_
         . $server->(app => <<'_EOC_')
-location / { echo ok; }
+location / { echo_sleep $seconds; echo ok; }
 location /page/ {
     default_type text/html;
+    echo_sleep $seconds;
     echo '<!--#include virtual="/one" --><!--#include virtual="/two" -->';
 }
 _EOC_
-        . $server->(unwell => 'location / { echo_status 502; echo no; }')
-        . $server->(busy => 'location / { echo_status 503; echo no; }')
-        . $server->(closes =>
-            'location / { content_by_lua_block { ngx.exit(444) } }'));
+        . $server->(unwell => <<'_EOC_')
+location / { echo_status 502; echo_sleep $seconds; echo no; }
+_EOC_
+        . $server->(busy => <<'_EOC_')
+location / { echo_status 503; echo_sleep $seconds; echo no; }
+_EOC_
+        . $server->(closes => <<'_EOC_'));
+location / { echo_sleep $seconds; echo_exec @end; }
+location @end { return 444; }
+_EOC_
 }
 
 sub proxy {
@@ -218,16 +231,6 @@ location /named/ {
 
 location @spare { proxy_pass http://app; }
 
-location /lua/ {
-    content_by_lua_block {
-        ngx.sleep(math.random(0, 5) / 1000)
-        ngx.location.capture("/one")
-        ngx.sleep(math.random(0, 5) / 1000)
-        ngx.location.capture_multi { { "/one" }, { "/two" } }
-        ngx.say("ok")
-    }
-}
-
 location /echo/ {
     echo_location_async /one;
     echo_location_async /two;
@@ -248,6 +251,18 @@ location = /status {
     trace internal off;
     trace user off;
     trace_status format=json;
+}
+_EOC_
+
+    $nginx->{server} .= <<'_EOC_' if $lua;
+location /lua/ {
+    content_by_lua_block {
+        ngx.sleep(math.random(0, 5) / 1000)
+        ngx.location.capture("/one")
+        ngx.sleep(math.random(0, 5) / 1000)
+        ngx.location.capture_multi { { "/one" }, { "/two" } }
+        ngx.say("ok")
+    }
 }
 _EOC_
 
