@@ -1049,3 +1049,110 @@ sub { is(::body('/t'), '404', 'body') }
 both:
 SERVER GET /t 200
   INTERNAL subrequest /error 404
+
+
+
+=== TEST 31: the client leaves when it has its response, the mirror goes on
+--- config
+location /t {
+    mirror /mirror;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+location /mirror { proxy_pass http://unix:$TEST_NGINX_DIR/slow.sock:/; }
+--- client eval
+sub { like(talk(::request('/t'), 0.2), qr/ 200 .*GET \/t/s, 'answer') }
+--- tree
+both:
+SERVER GET /t 200
+  CLIENT GET 200
+  INTERNAL subrequest /mirror 200 outlives
+    CLIENT GET 200 sent=0
+
+
+
+=== TEST 32: HTTP/2
+--- http
+server {
+    listen unix:$TEST_NGINX_DIR/h2.sock http2;
+    location /t {
+        auth_request /auth;
+        mirror /mirror;
+        ssi on;
+        proxy_pass http://$TEST_NGINX_UPSTREAM;
+    }
+    location /auth { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+    location /mirror { proxy_pass http://unix:$TEST_NGINX_DIR/slow.sock:/; }
+    location /a { return 200 included; }
+}
+--- config
+location /t { return 204; }
+--- client eval
+sub {
+    ::connection();                 # waits until nginx listens
+    like(`curl -s --max-time 5 --http2-prior-knowledge -g \\
+        --unix-socket $::DIR/h2.sock \\
+        'http://a/t?body=<!--%23include%20virtual="/a"-->'`,
+        qr/included/, 'body');
+}
+--- tree
+both:
+SERVER GET /t 200
+  INTERNAL subrequest /auth 200
+    CLIENT GET 200
+  CLIENT GET 200
+  INTERNAL subrequest /mirror 200 outlives
+    CLIENT GET 200 sent=0
+  INTERNAL subrequest /a 200
+
+
+
+=== TEST 33: auth_request that sends the client to a login
+--- config
+location /t {
+    auth_request /auth;
+    error_page 401 = @login;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+location /auth { proxy_pass http://$TEST_NGINX_UPSTREAM:/?status=401; }
+location @login { return 302 /login; }
+--- request
+GET /t
+--- error_code: 302
+--- tree
+internal:
+SERVER GET @login 302
+  * redirect http.route=@login url.path=/t
+  INTERNAL subrequest /auth 401
+    CLIENT GET 401 error=401
+user:
+SERVER GET 302
+  * redirect http.route=-
+  INTERNAL subrequest /auth 401
+    CLIENT GET 401 error=401
+
+
+
+=== TEST 34: what a subrequest finds in a cache needs no attempt
+--- http
+proxy_cache_path $TEST_NGINX_SERVROOT/cache keys_zone=cache:1m;
+--- config
+location /t { ssi on; default_type text/html; try_files /t.html =404; }
+location /cached {
+    proxy_cache cache;
+    proxy_cache_valid 1m;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/?body=cached;
+}
+--- user_files
+>>> t.html
+<!--#include virtual="/cached" wait="yes" -->,<!--#include virtual="/cached" -->
+--- client eval
+sub { like(::body('/t'), qr/cached,cached/, 'body') for 1, 2 }
+--- tree
+both:
+SERVER GET /t 200 nginx.cache.status=-
+  INTERNAL subrequest /cached 200
+    CLIENT GET 200
+  INTERNAL subrequest /cached 200
+SERVER GET /t 200 nginx.cache.status=-
+  INTERNAL subrequest /cached 200
+  INTERNAL subrequest /cached 200
