@@ -741,10 +741,14 @@ location /unbuffered/ {
     proxy_buffering off;
     proxy_pass http://unix:$TEST_NGINX_DIR/upstream.sock:/;
 }
+location /off/ {
+    trace_upstream off;
+    proxy_pass http://unix:$TEST_NGINX_DIR/upstream.sock:/;
+}
 --- client eval
 sub {
     like(talk(::request("GET $_")), qr/ 200 OK.*part/s, $_)
-        for qw(/cut /hang /unbuffered/cut /unbuffered/hang);
+        for qw(/cut /hang /unbuffered/cut /unbuffered/hang /off/cut);
 }
 --- tree
 SERVER GET /cut 200 error=reset
@@ -755,6 +759,7 @@ SERVER GET /unbuffered/ 200 error=reset
   CLIENT GET 200 error=reset events=connect,first_byte
 SERVER GET /unbuffered/ 200 error=timeout
   CLIENT GET 200 error=timeout events=connect,first_byte
+SERVER GET /off/ 200 error=reset
 --- error_log
 upstream prematurely closed connection
 upstream timed out
