@@ -555,23 +555,25 @@ sub {
     my $nginx = Nginx->new;
     my $exporter = 'trace_exporter internal { endpoint unix:/s; }';
 
-    for (['on', qr/invalid value "on" in "trace_response_header", write /],
-         ['Traceresponse', qr/invalid value "Traceresponse" in /],
-         ['""', qr/invalid value "" in "trace_response_header", write /],
-         ['$arg_form', qr/invalid value "\$arg_form" in /],
-         ['traceresponse both', qr/invalid pipeline "both" in /],
-         ['server-timing ""', qr/invalid pipeline "" in /],
-         ['', qr/number of arguments in "trace_response_header"/],
-         ['traceresponse user x',
-          qr/number of arguments in "trace_response_header"/],
+    my $value = 'invalid value "%s" in "trace_response_header", write "off",'
+        . ' "server-timing" or "traceresponse"';
+    my $pipeline = 'invalid pipeline "%s" in "trace_response_header", write'
+        . ' "internal" or "user"';
+    my $number = 'invalid number of arguments in "trace_response_header"';
+
+    for ((map { [$_, sprintf $value, s/"//gr] }
+            qw(on Traceresponse "" $arg_form)),
+         ['traceresponse both', sprintf $pipeline, 'both'],
+         ['server-timing ""', sprintf $pipeline, ''],
+         ['', $number], ['traceresponse user x', $number],
          ['off; trace_response_header off',
-          qr/"trace_response_header" directive is duplicate/])
+          '"trace_response_header" directive is duplicate'])
     {
         my ($output, $ok) = $nginx->test(http => "$exporter
             trace_response_header $_->[0];");
 
         ok(!$ok, "$_->[0] is refused");
-        like($output, $_->[1], 'and why');
+        like($output, qr/\Q$_->[1]\E/, 'and why');
     }
 
     for (qw(off server-timing traceresponse), 'traceresponse user') {
