@@ -141,6 +141,32 @@ line_up(otlp_queue_t *queue, record_t *record)
 }
 
 
+static int
+same_routing(const record_t *one, const record_t *two)
+{
+    return one->routing_len == two->routing_len
+           && (one->routing_len == 0
+               || memcmp(routing_of(one), routing_of(two), one->routing_len)
+                      == 0);
+}
+
+
+/* Puts a record behind the others of its group. */
+static uint32_t
+join(otlp_queue_t *queue, record_t *group, record_t *record)
+{
+    uint32_t name;
+
+    name = name_of(queue, record);
+
+    record->hash = group->hash;
+    record_of(queue, group->last)->next = name;
+    group->last = name;
+
+    return ++group->count;
+}
+
+
 /* Makes a whole record one of the untaken. */
 static uint32_t
 add(otlp_queue_t *queue, record_t *record)
@@ -151,31 +177,36 @@ add(otlp_queue_t *queue, record_t *record)
     name = name_of(queue, record);
 
     record->next = NONE;
-    record->hash = hash(queue, routing_of(record), record->routing_len);
 
     queue->records++;
     queue->untaken++;
+
+    /* Spans of one request come one after the other, with one routing. */
+    if (queue->recent != NONE) {
+        group = record_of(queue, queue->recent);
+
+        if (same_routing(group, record)) {
+            return join(queue, group, record);
+        }
+    }
+
+    record->hash = hash(queue, routing_of(record), record->routing_len);
 
     place = &queue->buckets[record->hash % OTLP_QUEUE_BUCKETS];
 
     while (*place != NONE) {
         group = record_of(queue, *place);
 
-        if (group->hash == record->hash
-            && group->routing_len == record->routing_len
-            && memcmp(
-                   routing_of(group), routing_of(record), record->routing_len)
-                   == 0) {
-            record_of(queue, group->last)->next = name;
-            group->last = name;
-
-            return ++group->count;
+        if (group->hash == record->hash && same_routing(group, record)) {
+            queue->recent = *place;
+            return join(queue, group, record);
         }
 
         place = &group->chain;
     }
 
     *place = name;
+    queue->recent = name;
     record->last = name;
     record->count = 1;
     record->chain = NONE;
@@ -269,6 +300,7 @@ set_up(otlp_queue_t *queue, void *mem, size_t size)
     queue->untaken = 0;
     queue->line_first = NONE;
     queue->line_last = NONE;
+    queue->recent = NONE;
 
     memset(queue->buckets, 0xff, sizeof(queue->buckets)); /* all NONE */
 
@@ -486,6 +518,7 @@ otlp_queue_take(otlp_queue_t *queue, otlp_queue_batch_t *batch,
 
     group = record_of(queue, name);
     queue->line_first = group->line;
+    queue->recent = NONE;
 
     records = 1;
     bytes = group->span_len;

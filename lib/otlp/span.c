@@ -443,10 +443,22 @@ otlp_span_key_string(
 void
 otlp_span_key_int(otlp_span_t *span, const otlp_key_t *key, int64_t value)
 {
+    size_t len;
     uint8_t *p;
 
-    p = key_attribute(span, key, OTLP_WIRE_VARINT(ANY_VALUE_INT),
-        otlp_wire_varint_size((uint64_t) value));
+    /* Most numbers have two of these digits. */
+    len = (uint64_t) (value - 0x80) < 0x4000 - 0x80
+              ? 2
+              : otlp_wire_varint_size((uint64_t) value);
+
+    p = key_attribute(span, key, OTLP_WIRE_VARINT(ANY_VALUE_INT), len);
+
+    if (p != NULL && len == 2) {
+        p[0] = (uint8_t) (value | 0x80);
+        p[1] = (uint8_t) (value >> 7);
+        span->pos = p + 2;
+        return;
+    }
 
     if (p != NULL) {
         span->pos = otlp_wire_varint(p, (uint64_t) value);
@@ -528,6 +540,54 @@ otlp_span_strings(otlp_span_t *span, const char *key, size_t key_len,
 }
 
 
+/* What the writer has written into |known|. */
+static int
+known_end(otlp_known_t *known, const otlp_span_t *span)
+{
+    known->len = (uint8_t) (span->pos - known->bytes);
+
+    return span->dropped_attributes == 0 ? 0 : OTLP_ERR_ROOM;
+}
+
+
+int
+otlp_known_string(otlp_known_t *known, const char *key, size_t key_len,
+    const uint8_t *value, size_t len)
+{
+    otlp_span_t span;
+
+    otlp_span_attributes_begin(&span, known->bytes, OTLP_KNOWN_MAX);
+    otlp_span_string(&span, key, key_len, value, len);
+
+    return known_end(known, &span);
+}
+
+
+int
+otlp_known_bool(otlp_known_t *known, const char *key, size_t key_len, int value)
+{
+    otlp_span_t span;
+
+    otlp_span_attributes_begin(&span, known->bytes, OTLP_KNOWN_MAX);
+    otlp_span_bool(&span, key, key_len, value);
+
+    return known_end(known, &span);
+}
+
+
+void
+otlp_span_known(otlp_span_t *span, const otlp_known_t *known)
+{
+    if (span->end - span->pos < OTLP_KNOWN_MAX) {
+        otlp_span_encoded(span, known->bytes, known->len, 1);
+        return;
+    }
+
+    memcpy(span->pos, known->bytes, OTLP_KNOWN_MAX);
+    span->pos += known->len;
+}
+
+
 void
 otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len, uint32_t n)
 {
@@ -589,6 +649,49 @@ otlp_span_event(
     }
 
     any_event(span, time, name, name_len);
+}
+
+
+/* Where a short event has its time: behind its tag and length, and a tag. */
+#define KNOWN_EVENT_TIME 3
+
+
+int
+otlp_known_event(otlp_known_t *known, const char *name, size_t name_len)
+{
+    otlp_span_t span;
+    uint8_t bytes[OTLP_KNOWN_MAX + SHORT_SIZE];
+
+    if (name_len > OTLP_KNOWN_MAX) {
+        return OTLP_ERR_ROOM;
+    }
+
+    otlp_span_attributes_begin(&span, bytes, sizeof(bytes));
+    otlp_span_event(&span, 0, name, name_len);
+
+    known->len = (uint8_t) (span.pos - bytes);
+    memcpy(known->bytes, bytes, OTLP_KNOWN_MAX);
+
+    return known->len <= OTLP_KNOWN_MAX ? 0 : OTLP_ERR_ROOM;
+}
+
+
+void
+otlp_span_known_event(
+    otlp_span_t *span, const otlp_known_t *known, uint64_t time)
+{
+    uint8_t *p;
+
+    p = span->pos;
+
+    if (span->end - p < OTLP_KNOWN_MAX) {
+        span->dropped_events++;
+        return;
+    }
+
+    memcpy(p, known->bytes, OTLP_KNOWN_MAX);
+    otlp_wire_fixed64(p + KNOWN_EVENT_TIME, time);
+    span->pos = p + known->len;
 }
 
 

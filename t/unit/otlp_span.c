@@ -1128,6 +1128,70 @@ test_keys(void)
 }
 
 
+/* Tags and lengths of an event and its name, and its time. */
+#define EVENT_OVERHEAD 13
+
+
+static void
+test_known(void)
+{
+    static uint8_t bytes[2][256];
+    otlp_known_t known[2];
+    otlp_span_t span[2];
+    size_t room;
+    unsigned bad;
+
+    ok(otlp_known_string(&known[0], "key", 3, (const uint8_t *) "value", 5) == 0
+            && otlp_known_bool(&known[1], "flag", 4, 1) == 0,
+        "attributes that are known");
+    bad = 0;
+
+    for (room = 0; room < 128; room++) {
+        memset(bytes, 0x55, sizeof(bytes));
+        otlp_span_attributes_begin(&span[0], bytes[0], room);
+        otlp_span_attributes_begin(&span[1], bytes[1], room);
+        otlp_span_string(&span[0], "key", 3, (const uint8_t *) "value", 5);
+        otlp_span_bool(&span[0], "flag", 4, 1);
+        otlp_span_known(&span[1], &known[0]);
+        otlp_span_known(&span[1], &known[1]);
+
+        bad += span[0].pos - bytes[0] != span[1].pos - bytes[1]
+               || memcmp(bytes[0], bytes[1], (size_t) (span[0].pos - bytes[0]))
+                      != 0
+               || span[0].dropped_attributes != span[1].dropped_attributes
+               || bytes[1][room] != 0x55;
+    }
+
+    ok(bad == 0, "are the same as written then, where there is room and where "
+                 "there is none");
+    ok(otlp_known_string(&known[0], "key", 3, buffer, OTLP_KNOWN_MAX)
+            == OTLP_ERR_ROOM,
+        "one that is too long to be known");
+
+    otlp_span_attributes_begin(&span[0], bytes[0], sizeof(bytes[0]));
+    otlp_span_attributes_begin(&span[1], bytes[1], sizeof(bytes[1]));
+    otlp_span_event(&span[0], UINT64_C(0x0102030405060708), "connect", 7);
+    ok(otlp_known_event(&known[0], "connect", 7) == 0, "a known event");
+    otlp_span_known_event(&span[1], &known[0], UINT64_C(0x0102030405060708));
+    ok(span[0].pos - bytes[0] == span[1].pos - bytes[1]
+            && memcmp(bytes[0], bytes[1], (size_t) (span[0].pos - bytes[0]))
+                   == 0,
+        "is the same as written then");
+
+    otlp_span_attributes_begin(&span[1], bytes[1], OTLP_KNOWN_MAX - 1);
+    otlp_span_known_event(&span[1], &known[0], 1);
+    ok(span[1].pos == bytes[1] && span[1].dropped_events == 1,
+        "or dropped where there is little room");
+    ok(otlp_known_event(
+           &known[0], (const char *) buffer, OTLP_KNOWN_MAX - EVENT_OVERHEAD)
+                == 0
+            && otlp_known_event(&known[0], (const char *) buffer,
+                   OTLP_KNOWN_MAX - EVENT_OVERHEAD + 1)
+                   == OTLP_ERR_ROOM,
+        "a name that is too long for one");
+}
+
+
 static void
 test_row(void)
 {
@@ -1186,6 +1250,7 @@ main(void)
     test_limit();
     test_encoded();
     test_keys();
+    test_known();
     test_row();
 
     return done_testing();

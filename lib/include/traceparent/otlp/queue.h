@@ -140,6 +140,7 @@ struct otlp_queue_s {
     uint64_t                   untaken;
     uint32_t                   line_first; /* routings in the order they wait */
     uint32_t                   line_last;
+    uint32_t                   recent;     /* routing that was added to last */
     uint64_t                   keys[OTLP_QUEUE_KEYS];
     uint32_t                   buckets[OTLP_QUEUE_BUCKETS];
 };

@@ -93,6 +93,19 @@ typedef struct {
 } otlp_key_t;
 
 
+/* The longest attribute or event that is known; bytes */
+#define OTLP_KNOWN_MAX                48
+
+/*
+ * An attribute whose value is known beforehand as well, or an event without
+ * attributes, encoded whole. All fields are the writer's own.
+ */
+typedef struct {
+    uint8_t             bytes[OTLP_KNOWN_MAX];
+    uint8_t             len;
+} otlp_known_t;
+
+
 /*
  * Begins a span in the |size| bytes at |buf|. Returns 0, or OTLP_ERR_ROOM if
  * not even an attribute-less span fits: then nothing else may be called.
@@ -126,6 +139,16 @@ void otlp_span_key_string(otlp_span_t *span, const otlp_key_t *key,
 void otlp_span_key_int(otlp_span_t *span, const otlp_key_t *key,
     int64_t value);
 
+/*
+ * An attribute that is known beforehand; not for events. The first two return
+ * 0, or OTLP_ERR_ROOM if it is longer than OTLP_KNOWN_MAX when it is encoded.
+ */
+int otlp_known_string(otlp_known_t *known, const char *key, size_t key_len,
+    const uint8_t *value, size_t len);
+int otlp_known_bool(otlp_known_t *known, const char *key, size_t key_len,
+    int value);
+void otlp_span_known(otlp_span_t *span, const otlp_known_t *known);
+
 /* Copies |n| attributes that were written before (see otlp_span_attributes_
  * begin()), all or none of them. */
 void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
@@ -145,6 +168,14 @@ void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
  */
 void otlp_span_event(otlp_span_t *span, uint64_t time, const char *name,
     size_t name_len);
+
+/*
+ * The same of an event whose name is known beforehand. The first returns 0, or
+ * OTLP_ERR_ROOM if the event is longer than OTLP_KNOWN_MAX when it is encoded.
+ */
+int otlp_known_event(otlp_known_t *known, const char *name, size_t name_len);
+void otlp_span_known_event(otlp_span_t *span, const otlp_known_t *known,
+    uint64_t time);
 
 /*
  * An event with attributes. Write them into |event| with the functions above,
