@@ -24,6 +24,15 @@ static ngx_conf_enum_t  ngx_http_trace_contexts[] = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_trace_upstreams[] = {
+    { ngx_string("off"), 0 },
+    { ngx_string("internal"), 1 << NGX_HTTP_TRACE_INTERNAL },
+    { ngx_string("user"), 1 << NGX_HTTP_TRACE_USER },
+    { ngx_string("both"), NGX_HTTP_TRACE_BOTH },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_conf_enum_t  ngx_http_trace_response_headers[] = {
     { ngx_string("off"), NGX_HTTP_TRACE_OFF },
     { ngx_string("server-timing"), NGX_HTTP_TRACE_SERVER_TIMING },
@@ -493,8 +502,8 @@ ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    ngx_str_t  *value;
-    ngx_int_t   mask;
+    ngx_str_t        *value;
+    ngx_conf_enum_t  *e;
 
     value = cf->args->elts;
 
@@ -502,17 +511,17 @@ ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
         return "is duplicate";
     }
 
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-        tlcf->upstream = 0;
-        return NGX_CONF_OK;
-    }
+    e = ngx_http_trace_enum(ngx_http_trace_upstreams, &value[1]);
 
-    mask = ngx_http_trace_pipelines(cf, cmd, &value[1]);
-    if (mask == NGX_ERROR) {
+    if (e == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"trace_upstream\", "
+                           "write \"both\", \"internal\", \"user\" or "
+                           "\"off\"", &value[1]);
         return NGX_CONF_ERROR;
     }
 
-    tlcf->upstream = mask;
+    tlcf->upstream = e->value;
 
     return NGX_CONF_OK;
 }

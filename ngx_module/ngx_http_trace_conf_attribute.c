@@ -18,7 +18,7 @@ static ngx_int_t ngx_http_trace_attribute_constant(ngx_conf_t *cf,
     ngx_http_trace_attribute_t *attr);
 static ngx_int_t ngx_http_trace_add_attribute(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_attribute_t *attr);
-static void ngx_http_trace_route(ngx_conf_t *cf,
+static ngx_int_t ngx_http_trace_route(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *conf, ngx_uint_t pipeline);
 static ngx_int_t ngx_http_trace_split_attributes(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *conf);
@@ -278,7 +278,9 @@ ngx_http_trace_merge_attributes(ngx_conf_t *cf,
         conf->attributes = merged;
     }
 
-    ngx_http_trace_route(cf, conf, pipeline);
+    if (ngx_http_trace_route(cf, conf, pipeline) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     return ngx_http_trace_split_attributes(cf, conf);
 }
@@ -289,10 +291,11 @@ ngx_http_trace_merge_attributes(ngx_conf_t *cf,
  * One that is not to be reached from outside is no tenant's business.
  */
 
-static void
+static ngx_int_t
 ngx_http_trace_route(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *conf,
     ngx_uint_t pipeline)
 {
+    u_char                    *p;
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -303,6 +306,22 @@ ngx_http_trace_route(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *conf,
     {
         conf->route = clcf->name;
     }
+
+    ngx_str_set(&conf->get, "GET");
+
+    if (conf->route.len == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(cf->pool, sizeof("GET ") + conf->route.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    conf->get.data = p;
+    conf->get.len = ngx_sprintf(p, "GET %V", &conf->route) - p;
+
+    return NGX_OK;
 }
 
 

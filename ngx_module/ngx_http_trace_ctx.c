@@ -241,6 +241,12 @@ ngx_http_trace_hop(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     node->uri_changes = r->uri_changes;
 
+    /* a cycle that nginx has refused to follow further */
+
+    if (r->uri_changes == 0) {
+        return;
+    }
+
     if (node->upstream) {
         ngx_http_trace_upstream_settle(node->upstream);
     }
@@ -331,14 +337,7 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t  *child;
 
     if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
-
-        for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-            if (pipelines & (1 << i)) {
-                ngx_http_trace_exporter_drop(i, NGX_HTTP_TRACE_REQUEST_LIMIT,
-                                             1);
-            }
-        }
-
+        ngx_http_trace_drop_child(pipelines);
         return NULL;
     }
 
@@ -395,6 +394,21 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
     sc->ids = 1;
 
     return NGX_OK;
+}
+
+
+/* one that is too much */
+
+void
+ngx_http_trace_drop_child(ngx_uint_t pipelines)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (pipelines & (1 << i)) {
+            ngx_http_trace_exporter_drop(i, NGX_HTTP_TRACE_REQUEST_LIMIT, 1);
+        }
+    }
 }
 
 
@@ -478,32 +492,24 @@ ngx_int_t
 ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
     ngx_int_t *port)
 {
-    ngx_http_variable_t         *vars;
+    ngx_http_variable_t         *var;
     ngx_http_variable_value_t    v;
-    ngx_http_core_main_conf_t   *cmcf;
     ngx_http_trace_main_conf_t  *tmcf;
 
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_trace_module);
-
-    vars = cmcf->variables.elts;
+    var = tmcf->realip_addr;
 
     /* not as a variable of the request: a value kept now may be old later */
 
-    if (tmcf->realip
-        && vars[tmcf->realip_addr].get_handler(r, &v,
-                                               vars[tmcf->realip_addr].data)
-           == NGX_OK
+    if (var && var->get_handler(r, &v, var->data) == NGX_OK
         && v.data != r->connection->addr_text.data)
     {
         addr->len = v.len;
         addr->data = v.data;
 
-        if (port
-            && vars[tmcf->realip_port].get_handler(r, &v,
-                                                vars[tmcf->realip_port].data)
-               == NGX_OK)
-        {
+        var = tmcf->realip_port;
+
+        if (port && var->get_handler(r, &v, var->data) == NGX_OK) {
             *port = ngx_atoi(v.data, v.len);
         }
 

@@ -8,10 +8,11 @@
 #include "ngx_http_trace_module.h"
 
 
-/* ", trace_id: {32}, span_id: {16}" */
+/* ", trace_id: {32}, span_id: {16}", and the line feed for which nginx cuts */
 #define NGX_HTTP_TRACE_LOG_LEN                                                \
     (sizeof(", trace_id: , span_id: ") - 1                                    \
-     + 2 * TRACEPARENT_TRACE_ID_SIZE + 2 * TRACEPARENT_SPAN_ID_SIZE)
+     + 2 * TRACEPARENT_TRACE_ID_SIZE + 2 * TRACEPARENT_SPAN_ID_SIZE           \
+     + NGX_LINEFEED_SIZE)
 
 
 static u_char *ngx_http_trace_log_error_handler(ngx_http_request_t *r,

@@ -188,6 +188,7 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
 {
     ngx_int_t                   i;
+    ngx_core_conf_t            *ccf;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
@@ -238,8 +239,19 @@ ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
         return NGX_ERROR;
     }
 
-    ngx_add_timer(&exporter->timer, ecf->interval);
-    ngx_add_timer(&exporter->orphans, NGX_HTTP_TRACE_ADOPT_INTERVAL);
+    if (exporter->ring->counters->queued) {
+        ngx_add_timer(&exporter->timer, ecf->interval);
+    }
+
+    /* a worker that is the only one, and has found no other's, watches none */
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
+
+    if (ccf->worker_processes > 1
+        || ngx_http_trace_ring_others(ecf, exporter->ring))
+    {
+        ngx_add_timer(&exporter->orphans, NGX_HTTP_TRACE_ADOPT_INTERVAL);
+    }
 
     return NGX_OK;
 }

@@ -144,6 +144,8 @@ void ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
     ngx_http_trace_summary_t *summary);
 ngx_http_trace_ring_t *ngx_http_trace_ring_claim(
     ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
+ngx_uint_t ngx_http_trace_ring_others(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_http_trace_ring_t *own);
 ngx_http_trace_ring_t *ngx_http_trace_ring_adopt(
     ngx_http_trace_exporter_conf_t *ecf, ngx_http_trace_ring_t *own,
     ngx_log_t *log);

@@ -229,7 +229,7 @@ ngx_http_trace_enter(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 {
     ngx_http_trace_node_t  *node;
 
-    if (ctx == NULL) {
+    if (ctx == NULL && r->main->internal) {
         ctx = ngx_http_trace_get_ctx(r);
     }
 
@@ -343,7 +343,11 @@ ngx_http_trace_log(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t  *ctx;
 
-    ctx = ngx_http_trace_decide(r);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    if (ctx == NULL || !ctx->decided) {
+        ctx = ngx_http_trace_decide(r);
+    }
 
     if (ctx->recorded) {
         ngx_http_trace_request_spans(r, ctx);
@@ -729,6 +733,8 @@ ngx_http_trace_content_handlers(ngx_http_trace_main_conf_t *tmcf)
  * been built with other arguments than nginx itself.
  */
 
+/* its variables, if nginx has it: an index for each would cost all requests */
+
 static void
 ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
 {
@@ -745,13 +751,15 @@ ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
 
     for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
 
-        if (key[i].key.len == addr.len
-            && ngx_strncmp(key[i].key.data, addr.data, addr.len) == 0)
-        {
-            tmcf->realip_addr = ngx_http_get_variable_index(cf, &addr);
-            tmcf->realip_port = ngx_http_get_variable_index(cf, &port);
-            tmcf->realip = 1;
-            return;
+        if (key[i].key.len != addr.len) {
+            continue;
+        }
+
+        if (ngx_strncmp(key[i].key.data, addr.data, addr.len) == 0) {
+            tmcf->realip_addr = key[i].value;
+
+        } else if (ngx_strncmp(key[i].key.data, port.data, port.len) == 0) {
+            tmcf->realip_port = key[i].value;
         }
     }
 }

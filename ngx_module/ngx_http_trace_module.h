@@ -92,6 +92,7 @@ typedef struct {
 
     ngx_http_complex_value_t    *span_name;
     ngx_str_t                    route;       /* empty: not to be told */
+    ngx_str_t                    get;         /* default name of a GET */
 
     ngx_array_t                 *attributes;
                                         /* of ngx_http_trace_attribute_t */
@@ -146,9 +147,8 @@ typedef struct {
                                          /* see ngx_http_trace_upstream.c */
     ngx_uint_t                      response_header;   /* it is used */
     ngx_uint_t                      error_log;
-    ngx_uint_t                      realip;         /* nginx has it */
-    ngx_uint_t                      realip_addr;    /* indices of variables */
-    ngx_uint_t                      realip_port;
+    ngx_http_variable_t            *realip_addr;    /* NULL without realip */
+    ngx_http_variable_t            *realip_port;
 } ngx_http_trace_main_conf_t;
 
 
@@ -239,7 +239,7 @@ struct ngx_http_trace_child_s {
 
 
 /* for one attempt and what belongs to it; see ngx_http_trace_alloc() */
-#define NGX_HTTP_TRACE_ROOM           768
+#define NGX_HTTP_TRACE_ROOM           896
 
 
 /* of a main request, for its subrequests as well */
@@ -267,15 +267,12 @@ struct ngx_http_trace_ctx_s {
 };
 
 
-/* a value that is known beforehand, and the attribute encoded with it */
-
-#define NGX_HTTP_TRACE_KNOWN_MAX      48
+/* a value that is known beforehand, and the attribute with it */
 
 typedef struct {
     ngx_str_t                    value;
     ngx_uint_t                   number;      /* nginx's for it, or 0 */
-    size_t                       len;
-    u_char                       encoded[NGX_HTTP_TRACE_KNOWN_MAX];
+    otlp_known_t                 attribute;
 } ngx_http_trace_known_t;
 
 
@@ -308,7 +305,6 @@ struct ngx_http_trace_facts_s {
     ngx_uint_t                   status;      /* sent or not */
     ngx_uint_t                   cut;         /* the upstream's response */
     u_char                       error[NGX_INT_T_LEN];
-    u_char                       name[128];   /* where a span's may be made */
 };
 
 
@@ -342,7 +338,11 @@ typedef struct {
 
 
 #define ngx_http_trace_value(value, number)                                   \
-    { ngx_string(value), number, 0, { 0 } }
+    { ngx_string(value), number, { { 0 }, 0 } }
+
+
+#define ngx_http_trace_null_value                                             \
+    { ngx_null_string, 0, { { 0 }, 0 } }
 
 
 /* ngx_http_trace_conf.c */
@@ -402,6 +402,7 @@ NGX_HTTP_TRACE_APART void ngx_http_trace_hop(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
 void *ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size);
+void ngx_http_trace_drop_child(ngx_uint_t pipelines);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
 ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
 ngx_int_t ngx_http_trace_span_ids(ngx_http_trace_span_ids_t ids,
@@ -471,7 +472,8 @@ ngx_http_trace_known_t *ngx_http_trace_version(ngx_uint_t version);
 void ngx_http_trace_name_method(ngx_http_trace_known_t *method,
     ngx_str_t *name);
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name);
+    ngx_http_trace_facts_t *facts, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
 void ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query);
 void ngx_http_trace_gone(ngx_http_request_t *r, ngx_str_t *error);

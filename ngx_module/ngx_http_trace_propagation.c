@@ -12,6 +12,7 @@
 typedef struct {
     ngx_http_trace_header_t  *header;
     ngx_str_t                 value;
+    ngx_uint_t                hash;
     ngx_table_elt_t          *found;
     ngx_uint_t                n;
 } ngx_http_trace_edit_t;
@@ -22,6 +23,8 @@ static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
     ngx_uint_t n);
 static ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
+static ngx_inline void ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
+    ngx_http_trace_header_t *header);
 static ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edits, ngx_uint_t n);
 static ngx_http_trace_edit_t *ngx_http_trace_edited(ngx_table_elt_t *h,
@@ -169,12 +172,12 @@ ngx_http_trace_distrust(ngx_http_request_t *r,
 
     ngx_memzero(edits, sizeof(edits));
 
-    edits[0].header = &pcf->traceparent;
-    edits[1].header = &pcf->tracestate;
-
     if (ngx_http_trace_trusted(r, pcf)) {
         return NGX_OK;
     }
+
+    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent);
+    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate);
 
     return ngx_http_trace_edit(r, edits, 2);
 }
@@ -252,12 +255,12 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
             return NGX_ERROR;
         }
 
-        edits[n].header = &pcf->traceparent;
+        ngx_http_trace_set_edit(&edits[n], &pcf->traceparent);
         edits[n].value.data = text;
         edits[n].value.len = TRACEPARENT_LEN;
         n++;
 
-        edits[n].header = &pcf->tracestate;
+        ngx_http_trace_set_edit(&edits[n], &pcf->tracestate);
         edits[n].value = sc->tracestate;
         n++;
     }
@@ -290,6 +293,17 @@ ngx_http_trace_outbound(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
 }
 
 
+static ngx_inline void
+ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
+    ngx_http_trace_header_t *header)
+{
+    edit->header = header;
+    edit->hash = header->hash;
+    edit->found = NULL;
+    edit->n = 0;
+}
+
+
 static ngx_int_t
 ngx_http_trace_edit(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
     ngx_uint_t n)
@@ -299,25 +313,21 @@ ngx_http_trace_edit(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
     ngx_table_elt_t        *h;
     ngx_http_trace_edit_t  *e;
 
-    for (i = 0; i < n; i++) {
-        edits[i].n = 0;
-        edits[i].found = NULL;
-    }
-
-    part = &r->headers_in.headers.part;
-    i = 0;
-
-    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
-        e = ngx_http_trace_edited(h, edits, n);
-
-        if (e) {
-            e->found = h;
-            e->n++;
-        }
-    }
-
     changes = 0;
     removals = 0;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            e = ngx_http_trace_edited(&h[i], edits, n);
+
+            if (e) {
+                e->found = &h[i];
+                e->n++;
+            }
+        }
+    }
 
     for (i = 0; i < n; i++) {
         e = &edits[i];
@@ -371,7 +381,9 @@ ngx_http_trace_edited(ngx_table_elt_t *h, ngx_http_trace_edit_t *edits,
     ngx_uint_t  i;
 
     for (i = 0; i < n; i++) {
-        if (ngx_http_trace_is(h, edits[i].header)) {
+        if (h->hash == edits[i].hash
+            && ngx_http_trace_is(h, edits[i].header))
+        {
             return &edits[i];
         }
     }

@@ -604,6 +604,27 @@ ngx_http_trace_ring_claim(ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log)
 }
 
 
+/* whether there are other queues that their owners have not left */
+
+ngx_uint_t
+ngx_http_trace_ring_others(ngx_http_trace_exporter_conf_t *ecf,
+    ngx_http_trace_ring_t *own)
+{
+    ngx_uint_t               i;
+    ngx_http_trace_store_t  *store;
+
+    store = ecf->store;
+
+    for (i = 0; i < store->header->rings; i++) {
+        if (i != own->n && store->header->entries[i].pid != 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /*
  * A queue that its owner has not left, and that nobody owns now, or NULL.  Not
  * at once: a worker may be about to start for it.  There may be spans in it

@@ -75,14 +75,14 @@ static ngx_http_trace_known_t  ngx_http_trace_methods[] = {
     ngx_http_trace_value("CONNECT", 0),
     ngx_http_trace_value("QUERY", 0),
     ngx_http_trace_value("_OTHER", 0),
-    { ngx_null_string, 0, 0, { 0 } }
+    ngx_http_trace_null_value
 };
 
 
 static ngx_http_trace_known_t  ngx_http_trace_schemes[] = {
     ngx_http_trace_value("http", 0),
     ngx_http_trace_value("https", 0),
-    { ngx_null_string, 0, 0, { 0 } }
+    ngx_http_trace_null_value
 };
 
 
@@ -92,7 +92,7 @@ static ngx_http_trace_known_t  ngx_http_trace_versions[] = {
     ngx_http_trace_value("3", 3000),
     ngx_http_trace_value("1.0", NGX_HTTP_VERSION_10),
     ngx_http_trace_value("0.9", NGX_HTTP_VERSION_9),
-    { ngx_null_string, 0, 0, { 0 } }
+    ngx_http_trace_null_value
 };
 
 
@@ -138,16 +138,9 @@ ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table)
 void
 ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known)
 {
-    otlp_span_t  span;
-
     for ( /* void */ ; known->value.len; known++) {
-        otlp_span_attributes_begin(&span, known->encoded,
-                                   NGX_HTTP_TRACE_KNOWN_MAX);
-
-        otlp_span_string(&span, name, ngx_strlen(name),
-                         known->value.data, known->value.len);
-
-        known->len = span.pos - known->encoded;
+        (void) otlp_known_string(&known->attribute, name, ngx_strlen(name),
+                                 known->value.data, known->value.len);
     }
 }
 
@@ -212,7 +205,7 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *sc, void *facts,
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
 
         if ((mask & 1) && known) {
-            otlp_span_encoded(span, known->encoded, known->len, 1);
+            otlp_span_known(span, &known->attribute);
         }
     }
 
@@ -251,34 +244,31 @@ ngx_http_trace_name_method(ngx_http_trace_known_t *method, ngx_str_t *name)
 
 ngx_int_t
 ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_str_t *route, ngx_str_t *name)
+    ngx_http_trace_facts_t *facts, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_str_t *name)
 {
     u_char     *p;
     ngx_str_t   method;
 
+    if (facts->method->number == NGX_HTTP_GET) {
+        *name = pcf->get;
+        return NGX_OK;
+    }
+
     ngx_http_trace_name_method(facts->method, &method);
 
-    if (route->len == 0) {
+    if (pcf->route.len == 0) {
         *name = method;
         return NGX_OK;
     }
 
-    p = facts->name;
-
-    if (method.len + 1 + route->len > sizeof(facts->name)) {
-        p = ngx_pnalloc(r->pool, method.len + 1 + route->len);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
+    p = ngx_pnalloc(r->pool, method.len + 1 + pcf->route.len);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
     name->data = p;
-
-    p = ngx_cpymem(p, method.data, method.len);
-    *p++ = ' ';
-    p = ngx_cpymem(p, route->data, route->len);
-
-    name->len = p - name->data;
+    name->len = ngx_sprintf(p, "%V %V", &method, &pcf->route) - p;
 
     return NGX_OK;
 }
@@ -377,9 +367,9 @@ ngx_http_trace_url_facts(ngx_http_request_t *r, ngx_http_trace_facts_t *facts)
     facts->path = r->unparsed_uri;
     facts->query.len = 0;
 
-    /* a request line that was refused has left no URI */
+    /* no "?", or a request line that was refused and has left no URI */
 
-    if (facts->path.len == 0) {
+    if (r->args_start == NULL || facts->path.len == 0) {
         return;
     }
 

@@ -393,7 +393,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     }
 
     if (name.len == 0
-        && ngx_http_trace_semconv_name(r, facts, &pcf->route, &name) != NGX_OK)
+        && ngx_http_trace_semconv_name(r, facts, pcf, &name) != NGX_OK)
     {
         ngx_str_null(&name);
     }

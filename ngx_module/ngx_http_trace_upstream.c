@@ -18,7 +18,8 @@
 typedef struct {
     ngx_http_upstream_srv_conf_t     *upstream;
     ngx_http_upstream_init_peer_pt    init;
-    ngx_str_t                         authority;     /* of a URL */
+    ngx_str_t                         url;           /* without its path */
+    ngx_str_t                         url_tls;
     ngx_str_t                         attributes;    /* encoded */
     ngx_uint_t                        attributes_n;
 } ngx_http_trace_balancer_t;
@@ -56,17 +57,11 @@ typedef struct {
     ngx_http_trace_known_t           *method;
     ngx_http_trace_known_t           *protocol_version;
     ngx_http_trace_known_t           *reused;
-    ngx_str_t                         method_original;
     ngx_str_t                         url;
     ngx_str_t                         error_type;
-    ngx_str_t                         server_address;  /* without balancer */
     ngx_str_t                         peer_address;
-    ngx_str_t                         protocol_name;
-    ngx_str_t                         db_system;
-    ngx_str_t                         db_operation;
     int64_t                           status_code;
     int64_t                           resend_count;
-    int64_t                           server_port;
     int64_t                           peer_port;
     u_char                            error[NGX_INT_T_LEN];
 } ngx_http_trace_attempt_facts_t;
@@ -94,13 +89,17 @@ struct ngx_http_trace_upstream_s {
 
     /* of the request that is sent, see ngx_http_trace_upstream_describe() */
 
-    ngx_uint_t                        described;
     ngx_http_trace_known_t           *method;
     ngx_http_trace_known_t           *protocol_version;
+    ngx_str_t                         url;
     ngx_str_t                         method_original;
+    ngx_str_t                         server_address;  /* without balancer */
     ngx_str_t                         protocol_name;
     ngx_str_t                         db_system;
-    ngx_str_t                         url;
+    ngx_str_t                         db_operation;
+    int64_t                           server_port;
+    ngx_uint_t                        described;
+    ngx_uint_t                        rare;      /* one behind |url| is set */
 
     /* what ours stand before */
 
@@ -182,12 +181,15 @@ static void ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
 static void ngx_http_trace_attempt_peer(ngx_str_t *name,
     ngx_http_trace_attempt_facts_t *facts);
 static void ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up);
+static void ngx_http_trace_upstream_rare(ngx_http_trace_upstream_t *up);
 static ngx_http_trace_schema_e ngx_http_trace_upstream_schema(
     ngx_http_trace_upstream_t *up);
 static void ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up,
     ngx_str_t *method, ngx_str_t *uri);
 static void ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up,
     ngx_str_t *uri);
+static ngx_int_t ngx_http_trace_upstream_resolved_url(
+    ngx_http_trace_upstream_t *up, ngx_uint_t tls, ngx_str_t *prefix);
 
 
 static ngx_http_trace_child_type_t  ngx_http_trace_attempt_type = {
@@ -206,20 +208,35 @@ static ngx_http_trace_semconv_t  ngx_http_trace_attempt_semconvs[] = {
                         protocol_version),
     ngx_http_trace_fact(known, "nginx.upstream.connection_reused", 0, reused),
 
-    ngx_http_trace_fact(str, "http.request.method_original", 1,
-                        method_original),
     ngx_http_trace_fact(str, "url.full", 0, url),
     ngx_http_trace_fact(str, "error.type", 1, error_type),
-    ngx_http_trace_fact(str, "server.address", 0, server_address),
     ngx_http_trace_fact(str, "network.peer.address", 0, peer_address),
+
+    ngx_http_trace_fact(num, "http.response.status_code", 1, status_code),
+    ngx_http_trace_fact(num, "http.request.resend_count", 1, resend_count),
+    ngx_http_trace_fact(num, "network.peer.port", 0, peer_port),
+
+    ngx_http_trace_null_semconv
+
+#undef ngx_http_trace_fact
+};
+
+
+/* what most upstreams do not have */
+
+static ngx_http_trace_semconv_t  ngx_http_trace_rare_semconvs[] = {
+
+#define ngx_http_trace_fact(type, name, minimal, field)                       \
+    ngx_http_trace_##type(name, minimal, ngx_http_trace_upstream_t, field)
+
+    ngx_http_trace_fact(str, "http.request.method_original", 1,
+                        method_original),
+    ngx_http_trace_fact(str, "server.address", 0, server_address),
     ngx_http_trace_fact(str, "network.protocol.name", 0, protocol_name),
     ngx_http_trace_fact(str, "db.system.name", 0, db_system),
     ngx_http_trace_fact(str, "db.operation.name", 0, db_operation),
 
-    ngx_http_trace_fact(num, "http.response.status_code", 1, status_code),
-    ngx_http_trace_fact(num, "http.request.resend_count", 1, resend_count),
     ngx_http_trace_fact(num, "server.port", 0, server_port),
-    ngx_http_trace_fact(num, "network.peer.port", 0, peer_port),
 
     ngx_http_trace_null_semconv
 
@@ -229,6 +246,12 @@ static ngx_http_trace_semconv_t  ngx_http_trace_attempt_semconvs[] = {
 
 /* nginx.upstream.connection_reused, a boolean */
 static ngx_http_trace_known_t  ngx_http_trace_reused[2];
+
+/* events */
+static otlp_known_t  ngx_http_trace_connect;
+static otlp_known_t  ngx_http_trace_first_byte;
+static otlp_known_t  ngx_http_trace_last_byte;
+
 
 /* the one that was asked last; forgotten with each new configuration */
 
@@ -240,6 +263,7 @@ static struct {
 
 /* what each pipeline's attempts tell */
 static ngx_uint_t  ngx_http_trace_attempt_masks[NGX_HTTP_TRACE_PIPELINES];
+static ngx_uint_t  ngx_http_trace_rare_masks[NGX_HTTP_TRACE_PIPELINES];
 
 
 ngx_int_t
@@ -247,29 +271,33 @@ ngx_http_trace_upstream_init_conf(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf)
 {
     ngx_uint_t                        i;
-    otlp_span_t                       span;
     ngx_http_trace_balancer_t        *balancer;
     ngx_http_upstream_srv_conf_t    **uscf;
     ngx_http_upstream_main_conf_t    *umcf;
 
-    static char  reused[] = "nginx.upstream.connection_reused";
-
     for (i = 0; i < 2; i++) {
-        otlp_span_attributes_begin(&span, ngx_http_trace_reused[i].encoded,
-                                   NGX_HTTP_TRACE_KNOWN_MAX);
-        otlp_span_bool(&span, reused, sizeof(reused) - 1, i);
-
-        ngx_http_trace_reused[i].len = span.pos - span.start;
-        ngx_http_trace_reused[i].number = i;
+        (void) otlp_known_bool(&ngx_http_trace_reused[i].attribute,
+                   ngx_http_trace_key("nginx.upstream.connection_reused"), i);
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         ngx_http_trace_attempt_masks[i] =
                    ngx_http_trace_semconv_mask(ngx_http_trace_attempt_semconvs,
                                                i);
+        ngx_http_trace_rare_masks[i] =
+                   ngx_http_trace_semconv_mask(ngx_http_trace_rare_semconvs,
+                                               i);
     }
 
+    (void) otlp_known_event(&ngx_http_trace_connect,
+                            ngx_http_trace_key("connect"));
+    (void) otlp_known_event(&ngx_http_trace_first_byte,
+                            ngx_http_trace_key("first_byte"));
+    (void) otlp_known_event(&ngx_http_trace_last_byte,
+                            ngx_http_trace_key("last_byte"));
+
     ngx_http_trace_semconv_table(ngx_http_trace_attempt_semconvs);
+    ngx_http_trace_semconv_table(ngx_http_trace_rare_semconvs);
 
     ngx_http_trace_balancer_last.upstream = NULL;
 
@@ -326,18 +354,25 @@ ngx_http_trace_balancer_encode(ngx_conf_t *cf,
 
     size = 128 + 3 * host.len;
 
-    p = ngx_pnalloc(cf->pool, 2 * size);
+    p = ngx_pnalloc(cf->pool, 3 * size);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    balancer->authority.data = p + size;
-    balancer->authority.len =
-        (local ? ngx_sprintf(p + size, "localhost")
+    balancer->url_tls.data = p + size;
+    balancer->url_tls.len =
+        (local ? ngx_sprintf(p + size, "https://localhost")
          : us->port && !us->no_port
-         ? ngx_sprintf(p + size, "%V:%ui", &host, (ngx_uint_t) us->port)
-         : ngx_sprintf(p + size, "%V", &host))
+         ? ngx_sprintf(p + size, "https://%V:%ui", &host,
+                       (ngx_uint_t) us->port)
+         : ngx_sprintf(p + size, "https://%V", &host))
         - (p + size);
+
+    balancer->url.data = p + 2 * size;
+    balancer->url.len = ngx_sprintf(p + 2 * size, "http%*s",
+                                    balancer->url_tls.len - 5,
+                                    balancer->url_tls.data + 5)
+                        - (p + 2 * size);
 
     /* the brackets of an IPv6 address belong to the URL */
 
@@ -433,7 +468,14 @@ ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
 
     pipelines = ctx->recorded & tlcf->upstream;
 
-    if (pipelines == 0 || ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
+    if (pipelines == 0) {
+        return;
+    }
+
+    /* an id that is sent is that of a span */
+
+    if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
+        ngx_http_trace_drop_child(pipelines);
         return;
     }
 
@@ -545,6 +587,7 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
 
     up->balancer = balancer;
     up->upstream = u;
+    up->settled = 1;
 
     if (u->request_bufs) {
         up->header = u->request_bufs->buf;
@@ -714,7 +757,10 @@ ngx_http_trace_upstream_output(void *data, ngx_chain_t *in)
 
     u = up->upstream;
 
-    up->attempt->connected = ngx_http_trace_now(up->ctx);
+    /* a kept connection has been for long: that is no event */
+
+    up->attempt->connected = u->peer.cached ? up->attempt->child.start
+                                            : ngx_http_trace_now(up->ctx);
 
     u->output.output_filter = up->output_filter;
     u->output.filter_ctx = up->filter_ctx;
@@ -788,15 +834,15 @@ ngx_http_trace_attempt_begin(ngx_http_trace_upstream_t *up)
 {
     ngx_http_trace_attempt_t  *attempt;
 
-    if (up->tries && ngx_http_trace_attempt_retry(up) != NGX_OK) {
-        return NULL;
-    }
-
     attempt = ngx_http_trace_child(up->request, up->ctx, up->node,
                                    up->pipelines,
                                    sizeof(ngx_http_trace_attempt_t));
     if (attempt == NULL) {
         return NULL;
+    }
+
+    if (up->tries && ngx_http_trace_attempt_retry(up) != NGX_OK) {
+        attempt->child.pipelines = 0;
     }
 
     ngx_memcpy(attempt->child.span_id, up->span_id, sizeof(up->span_id));
@@ -1010,7 +1056,7 @@ ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up)
     r = up->request;
     u = r->upstream;
 
-    if (up->balancer || u == NULL || r->upstream_states == NULL
+    if (u == NULL || r->upstream_states == NULL
         || r->upstream_states->nelts == up->states)
     {
         return;
@@ -1180,6 +1226,11 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
     ngx_http_trace_semconv(ngx_http_trace_attempt_semconvs, &facts, span,
                            mask);
 
+    if (attempt->up->rare) {
+        ngx_http_trace_semconv(ngx_http_trace_rare_semconvs, attempt->up, span,
+                               ngx_http_trace_rare_masks[pipeline]);
+    }
+
     balancer = attempt->up->balancer;
 
     if (balancer && mask == NGX_HTTP_TRACE_SEMCONV_ALL) {
@@ -1188,18 +1239,18 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
     }
 
     if (attempt->connected && !attempt->reused) {
-        otlp_span_event(span, attempt->connected,
-                        ngx_http_trace_key("connect"));
+        otlp_span_known_event(span, &ngx_http_trace_connect,
+                              attempt->connected);
     }
 
     if (attempt->first_byte) {
-        otlp_span_event(span, attempt->first_byte,
-                        ngx_http_trace_key("first_byte"));
+        otlp_span_known_event(span, &ngx_http_trace_first_byte,
+                              attempt->first_byte);
     }
 
     if (attempt->last_byte) {
-        otlp_span_event(span, attempt->child.end,
-                        ngx_http_trace_key("last_byte"));
+        otlp_span_known_event(span, &ngx_http_trace_last_byte,
+                              attempt->child.end);
     }
 
     return facts.error_type.len && !attempt->gone ? OTLP_STATUS_ERROR
@@ -1211,32 +1262,23 @@ static void
 ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
     ngx_http_trace_attempt_facts_t *facts)
 {
-    ngx_http_upstream_t        *u;
     ngx_http_trace_upstream_t  *up;
 
     up = attempt->up;
-    u = up->upstream;
 
     facts->method = up->method;
-    facts->method_original = up->method_original;
-    facts->protocol_name = up->protocol_name;
     facts->protocol_version = up->protocol_version;
     facts->url = up->url;
-    facts->db_system = up->db_system;
-    facts->db_operation.len = 0;
     facts->reused = attempt->connection
                     ? &ngx_http_trace_reused[attempt->reused] : NULL;
     facts->resend_count = attempt->resend_count
                           ? (int64_t) attempt->resend_count : NGX_ERROR;
     facts->status_code = NGX_ERROR;
     facts->error_type = attempt->error;
-    facts->server_address.len = 0;
-    facts->server_port = NGX_ERROR;
 
-    if (up->db_system.len) {
-        ngx_str_set(&facts->db_operation, "get");
+    /* one of nginx's own making tells nothing of memcached */
 
-    } else if (attempt->status != NGX_ERROR) {
+    if (attempt->status != NGX_ERROR && up->method) {
         facts->status_code = attempt->status;
 
         if (attempt->status >= 400 && facts->error_type.len == 0) {
@@ -1245,11 +1287,6 @@ ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
                                                 attempt->status)
                                     - facts->error;
         }
-    }
-
-    if (up->balancer == NULL && u->resolved) {
-        facts->server_address = u->resolved->host;
-        facts->server_port = u->resolved->port;
     }
 
     ngx_http_trace_attempt_peer(attempt->peer, facts);
@@ -1313,10 +1350,14 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
     up->described = 1;
     up->method = NULL;
     up->protocol_version = NULL;
-    up->method_original.len = 0;
-    up->protocol_name.len = 0;
-    up->db_system.len = 0;
     up->url.len = 0;
+    up->rare = 0;
+
+    if (up->balancer == NULL && up->upstream->resolved) {
+        ngx_http_trace_upstream_rare(up);
+        up->server_address = up->upstream->resolved->host;
+        up->server_port = up->upstream->resolved->port;
+    }
 
     method = r->method_name;
     uri = r->valid_unparsed_uri ? r->unparsed_uri : r->uri;
@@ -1334,7 +1375,9 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
         break;
 
     case NGX_HTTP_TRACE_MEMCACHED:
+        ngx_http_trace_upstream_rare(up);
         ngx_str_set(&up->db_system, "memcached");
+        ngx_str_set(&up->db_operation, "get");
         return;
 
     default: /* FastCGI, SCGI, uwsgi */
@@ -1345,8 +1388,26 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
                                        ? r->method : 0, &method);
 
     if (up->method->value.data[0] == '_') {
+        ngx_http_trace_upstream_rare(up);
         up->method_original = method;
     }
+}
+
+
+static void
+ngx_http_trace_upstream_rare(ngx_http_trace_upstream_t *up)
+{
+    if (up->rare) {
+        return;
+    }
+
+    up->rare = 1;
+    up->method_original.len = 0;
+    up->server_address.len = 0;
+    up->protocol_name.len = 0;
+    up->db_system.len = 0;
+    up->db_operation.len = 0;
+    up->server_port = NGX_ERROR;
 }
 
 
@@ -1385,6 +1446,7 @@ ngx_http_trace_upstream_schema(ngx_http_trace_upstream_t *up)
             schema.len--;
         }
 
+        ngx_http_trace_upstream_rare(up);
         up->protocol_name = schema;
         return NGX_HTTP_TRACE_CGI;
     }
@@ -1433,40 +1495,28 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
 static void
 ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up, ngx_str_t *uri)
 {
-    u_char               *p, digits[NGX_INT_T_LEN + 1];
-    size_t                port;
-    ngx_str_t             scheme, host, path, query;
+    u_char               *p;
+    ngx_str_t             prefix, path, query;
+    ngx_uint_t            tls;
     ngx_http_upstream_t  *u;
 
     u = up->upstream;
-    port = 0;
 
-    if (u->schema.data[u->schema.len - sizeof("s://") + 1] == 's') {
-        ngx_str_set(&scheme, "https://");
-
-    } else {
-        ngx_str_set(&scheme, "http://");
-    }
+    tls = (u->schema.data[u->schema.len - sizeof("s://") + 1] == 's');
 
     if (up->balancer) {
-        host = up->balancer->authority;
+        prefix = tls ? up->balancer->url_tls : up->balancer->url;
 
-    } else if (u->resolved) {
-        host = u->resolved->host;
-
-        if (!u->resolved->no_port) {
-            port = ngx_sprintf(digits, ":%ui", (ngx_uint_t) u->resolved->port)
-                   - digits;
-        }
-
-    } else {
+    } else if (ngx_http_trace_upstream_resolved_url(up, tls, &prefix)
+               != NGX_OK)
+    {
         return;
     }
 
     path = *uri;
     query.len = 0;
 
-    p = ngx_strlchr(path.data, path.data + path.len, '?');
+    p = memchr(path.data, '?', path.len);
 
     if (p) {
         query.data = p + 1;
@@ -1476,22 +1526,54 @@ ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up, ngx_str_t *uri)
         ngx_http_trace_redact(up->request, &query);
     }
 
-    p = ngx_http_trace_alloc(up->request, up->ctx, scheme.len + host.len + port
-                                                   + path.len + query.len);
+    p = ngx_http_trace_alloc(up->request, up->ctx, prefix.len + path.len
+                                                   + query.len);
     if (p == NULL) {
         return;
     }
 
     up->url.data = p;
+    up->url.len = prefix.len + path.len + query.len;
 
-    p = ngx_cpymem(p, scheme.data, scheme.len);
-    p = ngx_cpymem(p, host.data, host.len);
-    p = ngx_cpymem(p, digits, port);
+    p = ngx_cpymem(p, prefix.data, prefix.len);
     p = ngx_cpymem(p, path.data, path.len);
 
     if (query.len) {
-        p = ngx_cpymem(p, query.data, query.len);
+        ngx_memcpy(p, query.data, query.len);
+    }
+}
+
+
+/* of a host that a variable has named */
+
+static ngx_int_t
+ngx_http_trace_upstream_resolved_url(ngx_http_trace_upstream_t *up,
+    ngx_uint_t tls, ngx_str_t *prefix)
+{
+    u_char                        *p;
+    ngx_http_upstream_resolved_t  *resolved;
+
+    resolved = up->upstream->resolved;
+
+    if (resolved == NULL) {
+        return NGX_ERROR;
     }
 
-    up->url.len = p - up->url.data;
+    p = ngx_http_trace_alloc(up->request, up->ctx,
+                             sizeof("https://:65535") + resolved->host.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    prefix->data = p;
+
+    p = ngx_sprintf(p, "http%s://%V", tls ? "s" : "", &resolved->host);
+
+    if (!resolved->no_port) {
+        p = ngx_sprintf(p, ":%ui", (ngx_uint_t) resolved->port);
+    }
+
+    prefix->len = p - prefix->data;
+
+    return NGX_OK;
 }
