@@ -783,7 +783,9 @@ ngx_http_trace_upstream_process_header(ngx_http_request_t *r)
     u = r->upstream;
     up = ngx_http_trace_upstream_of(r);
 
-    up->attempt->first_byte = ngx_http_trace_now(up->ctx);
+    if (up->attempt) {
+        up->attempt->first_byte = ngx_http_trace_now(up->ctx);
+    }
 
     u->process_header = up->process_header;
 
