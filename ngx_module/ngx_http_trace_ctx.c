@@ -16,6 +16,7 @@
 #endif
 
 
+static ngx_http_trace_ctx_t *ngx_http_trace_new_ctx(ngx_http_request_t *r);
 static void ngx_http_trace_cleanup(void *data);
 static ngx_uint_t ngx_http_trace_hop_status(ngx_http_request_t *r,
     ngx_http_trace_node_t *node);
@@ -86,32 +87,15 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     uint64_t                    now, monotonic;
     ngx_uint_t                  i;
     ngx_time_t                 *tp;
-    ngx_pool_cleanup_t         *cln;
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_span_ctx_t  *sc;
 
     r = r->main;
 
-    cln = ngx_pool_cleanup_add(r->pool, 0);
-    if (cln == NULL) {
+    ctx = ngx_http_trace_new_ctx(r);
+    if (ctx == NULL) {
         return NULL;
     }
-
-    ctx = ngx_http_trace_free;
-
-    if (ctx) {
-        ngx_http_trace_free = ctx->free;
-        ngx_http_trace_free_n--;
-
-    } else {
-        ctx = ngx_alloc(sizeof(ngx_http_trace_ctx_t), r->connection->log);
-        if (ctx == NULL) {
-            return NULL;
-        }
-    }
-
-    cln->handler = ngx_http_trace_cleanup;
-    cln->data = ctx;
 
     /* most of it is only read with a flag that says that it was written */
 
@@ -165,6 +149,39 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     }
 
     ngx_http_set_ctx(r, ctx, ngx_http_trace_module);
+
+    return ctx;
+}
+
+
+/* one that is free, or a new one; the cleanup gives it back */
+
+static ngx_http_trace_ctx_t *
+ngx_http_trace_new_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t    *cln;
+    ngx_http_trace_ctx_t  *ctx;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = ngx_http_trace_free;
+
+    if (ctx) {
+        ngx_http_trace_free = ctx->free;
+        ngx_http_trace_free_n--;
+
+    } else {
+        ctx = ngx_alloc(sizeof(ngx_http_trace_ctx_t), r->connection->log);
+        if (ctx == NULL) {
+            return NULL;
+        }
+    }
+
+    cln->handler = ngx_http_trace_cleanup;
+    cln->data = ctx;
 
     return ctx;
 }

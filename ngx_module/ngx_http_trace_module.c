@@ -25,12 +25,19 @@ static void *ngx_http_trace_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_trace_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static ngx_int_t ngx_http_trace_add_location(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf, ngx_http_trace_loc_conf_t *prev,
+    ngx_http_trace_loc_conf_t *conf);
+static char *ngx_http_trace_check_location(ngx_conf_t *cf,
+    ngx_http_trace_loc_conf_t *conf);
 static void ngx_http_trace_merge_response(ngx_http_trace_main_conf_t *tmcf,
     ngx_http_trace_loc_conf_t *prev, ngx_http_trace_loc_conf_t *conf);
 static void ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
     ngx_http_trace_pipeline_conf_t *conf);
 static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_trace_init_exporters(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 static void ngx_http_trace_realip(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
 static void ngx_http_trace_content_handlers(
@@ -436,7 +443,6 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_trace_loc_conf_t *conf = child;
 
     ngx_uint_t                       i;
-    ngx_http_trace_location_t       *location;
     ngx_http_trace_main_conf_t      *tmcf;
     ngx_http_trace_pipeline_conf_t  *p, *c, *other;
 
@@ -479,16 +485,6 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_trace_merge_response(tmcf, prev, conf);
 
-    location = ngx_array_push(&tmcf->locations);
-    if (location == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    location->clcf = ngx_http_conf_get_module_loc_conf(cf,
-                                                       ngx_http_core_module);
-    location->conf = conf;
-    location->outer = prev;
-
     /* an "if" has the handler of its location */
 
     ngx_conf_merge_uint_value(conf->status, prev->status, 0);
@@ -503,11 +499,53 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                   && other->decision == NGX_HTTP_TRACE_OFF
                   && other->believe_all);
 
-    if (c->decision && other->decision
-        && c->context && other->context
-        && c->traceparent.name.len == other->traceparent.name.len
-        && ngx_strncmp(c->traceparent.name.data, other->traceparent.name.data,
-                       c->traceparent.name.len)
+    if (ngx_http_trace_add_location(cf, tmcf, prev, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_trace_check_location(cf, conf);
+}
+
+
+/* what stands before content handlers is put there when all are known */
+
+static ngx_int_t
+ngx_http_trace_add_location(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
+    ngx_http_trace_loc_conf_t *prev, ngx_http_trace_loc_conf_t *conf)
+{
+    ngx_http_trace_location_t  *location;
+
+    location = ngx_array_push(&tmcf->locations);
+    if (location == NULL) {
+        return NGX_ERROR;
+    }
+
+    location->clcf = ngx_http_conf_get_module_loc_conf(cf,
+                                                       ngx_http_core_module);
+    location->conf = conf;
+    location->outer = prev;
+
+    return NGX_OK;
+}
+
+
+/* contradictions */
+
+static char *
+ngx_http_trace_check_location(ngx_conf_t *cf, ngx_http_trace_loc_conf_t *conf)
+{
+    ngx_str_t                       *header;
+    ngx_http_trace_pipeline_conf_t  *internal, *user;
+
+    internal = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
+    user = &conf->pipelines[NGX_HTTP_TRACE_USER];
+
+    header = &internal->traceparent.name;
+
+    if (internal->decision && user->decision
+        && internal->context && user->context
+        && header->len == user->traceparent.name.len
+        && ngx_strncmp(header->data, user->traceparent.name.data, header->len)
            == 0)
     {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -515,17 +553,17 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                       "%V:%ui both use the header \"%V\" in one place, write "
                       "\"trace_context internal propagate "
                       "header=x-op-traceparent\"",
-                      &c->file, c->line, &other->file, other->line,
-                      &c->traceparent.name);
+                      &internal->file, internal->line, &user->file,
+                      user->line, header);
         return NGX_CONF_ERROR;
     }
 
-    if (other->decision && conf->routing == NULL) {
+    if (user->decision && conf->routing == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"trace user\" without \"trace_routing\", write the "
                       "variable that tells whose spans they are, as "
                       "\"trace_routing $http_x_tenant\" in %V:%ui",
-                      &other->file, other->line);
+                      &user->file, user->line);
         return NGX_CONF_ERROR;
     }
 
@@ -617,15 +655,56 @@ ngx_http_trace_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_trace_postconfiguration(ngx_conf_t *cf)
 {
-    ngx_uint_t                       i;
-    ngx_http_trace_main_conf_t      *tmcf;
-    ngx_http_trace_exporter_conf_t  *ecf;
+    ngx_http_trace_main_conf_t  *tmcf;
 
     tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
 
     if (ngx_http_trace_status_init_conf(cf, tmcf) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    if (ngx_http_trace_init_exporters(cf, tmcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_trace_realip(cf, tmcf);
+
+    if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
+        && !tmcf->enabled[NGX_HTTP_TRACE_USER])
+    {
+        return NGX_OK;
+    }
+
+    if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
+                               ngx_http_trace_rewrite_handler)
+        != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
+                                  ngx_http_trace_preaccess_handler)
+           != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
+                                  ngx_http_trace_log_handler)
+           != NGX_OK
+        || ngx_http_trace_upstream_init_conf(cf, tmcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_trace_content_handlers(tmcf);
+    ngx_http_trace_subrequest_init();
+
+    if (tmcf->response_header) {
+        ngx_http_trace_response_header_init();
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_init_exporters(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t                       i;
+    ngx_http_trace_exporter_conf_t  *ecf;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         ecf = &tmcf->exporters[i];
@@ -670,35 +749,6 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
                       "another file for one of them",
                       &tmcf->exporters[NGX_HTTP_TRACE_USER].queue_file);
         return NGX_ERROR;
-    }
-
-    ngx_http_trace_realip(cf, tmcf);
-
-    if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
-        && !tmcf->enabled[NGX_HTTP_TRACE_USER])
-    {
-        return NGX_OK;
-    }
-
-    if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
-                               ngx_http_trace_rewrite_handler)
-        != NGX_OK
-        || ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
-                                  ngx_http_trace_preaccess_handler)
-           != NGX_OK
-        || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
-                                  ngx_http_trace_log_handler)
-           != NGX_OK
-        || ngx_http_trace_upstream_init_conf(cf, tmcf) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    ngx_http_trace_content_handlers(tmcf);
-    ngx_http_trace_subrequest_init();
-
-    if (tmcf->response_header) {
-        ngx_http_trace_response_header_init();
     }
 
     return NGX_OK;
