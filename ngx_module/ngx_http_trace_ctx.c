@@ -264,11 +264,9 @@ ngx_http_trace_hop(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         return;
     }
 
-    if (node->upstream) {
-        ngx_http_trace_upstream_settle(node->upstream);
-    }
+    ngx_http_trace_upstreams_settle(ctx, r);
 
-    if (r->post_action && r == r->main && ctx->end == 0) {
+    if (r->post_action && r == r->main && ctx->facts == NULL) {
         ngx_http_trace_answered(r, ctx);
     }
 
@@ -313,7 +311,9 @@ ngx_http_trace_answered(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 {
     ngx_uint_t  version;
 
-    ctx->end = ngx_http_trace_now(ctx);
+    if (ctx->end == 0) {
+        ctx->end = ngx_http_trace_now(ctx);
+    }
 
     ctx->facts = ngx_palloc(r->pool, sizeof(ngx_http_trace_facts_t));
     if (ctx->facts == NULL) {
@@ -324,14 +324,9 @@ ngx_http_trace_answered(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 
     version = r->http_version;
 
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        r->http_version = NGX_HTTP_VERSION_20;
-    } else
-#endif
-    if (r->http_protocol.len == 8) {
-        r->http_version = r->http_protocol.data[7] == '0'
-                          ? NGX_HTTP_VERSION_10 : NGX_HTTP_VERSION_11;
+    if (r->http_protocol.len == sizeof("HTTP/1.1") - 1) {
+        r->http_version = (r->http_protocol.data[5] - '0') * 1000
+                          + r->http_protocol.data[7] - '0';
     }
 
     ngx_http_trace_facts(r, ctx, ctx->facts);

@@ -40,12 +40,15 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
-        /* ours may go with it, and comes back when it is injected again */
+        /*
+         * Ours may go with it, and comes back when it is injected again.
+         * Without memory nothing is begun that would continue it.
+         */
 
         if (!tlcf->pipelines[i].believe_all
             && ngx_http_trace_distrust(r, &tlcf->pipelines[i]) != NGX_OK)
         {
-            return ngx_http_trace_set_untraced(r);
+            continue;
         }
 
         if (ctx && (ctx->recorded & (1 << i))) {

@@ -236,7 +236,7 @@ ngx_http_trace_enter(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 {
     ngx_http_trace_node_t  *node;
 
-    if (ctx == NULL && r->main->internal) {
+    if (ctx == NULL && (r->main->internal || r->main->filter_finalize)) {
         ctx = ngx_http_trace_get_ctx(r);
     }
 
@@ -283,9 +283,17 @@ ngx_http_trace_settle(ngx_http_request_t *r)
     ctx = ngx_http_trace_decide(r);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
+    if (!ctx->recorded) {
+        return NGX_DECLINED;
+    }
+
+    if (r == r->main && !r->post_action) {
+        ctx->loc_conf = r->loc_conf;
+    }
+
     /* redirected to where nobody stands before the content handler */
 
-    if (ctx->recorded && tlcf->handler == NULL && r->content_handler) {
+    if (tlcf->handler == NULL && r->content_handler) {
         ngx_http_trace_send(r, ctx);
     }
 

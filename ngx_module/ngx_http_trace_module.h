@@ -492,7 +492,9 @@ void ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
 u_char *ngx_http_trace_upstream_text(ngx_http_trace_upstream_t *up,
     ngx_uint_t pipeline);
 void ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up);
-void ngx_http_trace_upstreams_settle(ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_upstreams_settle(ngx_http_trace_ctx_t *ctx,
+    ngx_http_request_t *r);
+ngx_uint_t ngx_http_trace_upstream_asked(ngx_http_trace_upstream_t *up);
 ngx_str_t *ngx_http_trace_upstream_cut(ngx_http_trace_upstream_t *up);
 
 

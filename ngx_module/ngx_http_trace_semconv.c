@@ -308,7 +308,9 @@ static void
 ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts)
 {
-    ngx_str_t  *name;
+    u_char      *end;
+    ngx_str_t   *name;
+    ngx_uint_t   method;
 
     name = &facts->method_original;
 
@@ -321,7 +323,22 @@ ngx_http_trace_method_facts(ngx_http_request_t *r,
         name->len = r->method_end + 1 - r->request_start;
     }
 
-    facts->method = ngx_http_trace_method(r->method, name);
+    method = r->method;
+
+    /* an error page is asked for with GET, whatever the client has written */
+
+    if (r->internal && r->request_line.len) {
+        end = ngx_strlchr(r->request_line.data,
+                          r->request_line.data + r->request_line.len, ' ');
+
+        if (end) {
+            name->data = r->request_line.data;
+            name->len = end - r->request_line.data;
+            method = 0;
+        }
+    }
+
+    facts->method = ngx_http_trace_method(method, name);
 
     if (facts->method->value.data[0] != '_') {
         name->len = 0;
@@ -722,7 +739,9 @@ ngx_http_trace_cut(ngx_http_request_t *r)
 
     u = r->upstream;
 
-    if (u == NULL || !u->header_sent || u->upgrade) {
+    if (u == NULL || !u->header_sent || u->upgrade
+        || r->connection->error || r->connection->timedout)
+    {
         return 0;
     }
 

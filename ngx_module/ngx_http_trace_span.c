@@ -52,9 +52,7 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     ngx_http_trace_request_t    request;
     void                      **loc_conf;
 
-    if (ctx->upstreams) {
-        ngx_http_trace_upstreams_settle(ctx);
-    }
+    ngx_http_trace_upstreams_settle(ctx, NULL);
 
     if (ctx->end == 0) {
         ctx->end = ngx_http_trace_now(ctx);

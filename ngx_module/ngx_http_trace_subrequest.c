@@ -41,6 +41,8 @@ static ngx_int_t ngx_http_trace_subrequest_end(ngx_http_request_t *r,
     void *data, ngx_int_t rc);
 static void ngx_http_trace_subrequest_background(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
+static void ngx_http_trace_subrequest_filter(void);
+static void ngx_http_trace_subrequest_written(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_subrequest_header_filter(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_subrequest_body_filter(ngx_http_request_t *r,
@@ -106,6 +108,7 @@ ngx_http_trace_subrequest_node(ngx_http_request_t *r,
 
     if (r->uri_changes <= NGX_HTTP_MAX_URI_CHANGES || r->filter_finalize) {
         sub = ngx_http_trace_subrequest_find(r, ctx);
+        ngx_http_trace_upstreams_settle(ctx, r);
     }
 
     if (sub == NULL) {
@@ -191,10 +194,7 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
     sub->ctx = ctx;
     sub->request = r;
 
-    if (ngx_http_trace_next_header_filter == NULL) {
-        ngx_http_trace_next_header_filter = ngx_http_top_header_filter;
-        ngx_http_top_header_filter = ngx_http_trace_subrequest_header_filter;
-    }
+    ngx_http_trace_subrequest_filter();
 
     sub->theirs = r->post_subrequest;
 
@@ -265,9 +265,17 @@ ngx_http_trace_subrequest_background(ngx_http_request_t *r,
     ctx->background = 1;
 
     if (r->main->request_complete) {
-        ctx->end = ngx_http_trace_now(ctx);
+
+        /* a post_action's: its response has ended, and the time is known */
+
+        if (ctx->end == 0) {
+            ctx->end = ngx_http_trace_now(ctx);
+        }
+
         return;
     }
+
+    ngx_http_trace_subrequest_filter();
 
     if (ngx_http_trace_next_body_filter == NULL) {
         ngx_http_trace_next_body_filter = ngx_http_top_body_filter;
@@ -279,20 +287,42 @@ ngx_http_trace_subrequest_background(ngx_http_request_t *r,
 static ngx_int_t
 ngx_http_trace_subrequest_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
-    ngx_int_t              rc;
-    ngx_http_trace_ctx_t  *ctx;
+    ngx_int_t  rc;
 
     rc = ngx_http_trace_next_body_filter(r, in);
 
-    if (r == r->main) {
-        ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
-
-        if (ctx && ctx->background) {
-            ctx->end = ngx_http_trace_now(ctx);
-        }
-    }
+    ngx_http_trace_subrequest_written(r);
 
     return rc;
+}
+
+
+static void
+ngx_http_trace_subrequest_filter(void)
+{
+    if (ngx_http_trace_next_header_filter == NULL) {
+        ngx_http_trace_next_header_filter = ngx_http_top_header_filter;
+        ngx_http_top_header_filter = ngx_http_trace_subrequest_header_filter;
+    }
+}
+
+
+/* not what a post_action writes, when the response has ended */
+
+static void
+ngx_http_trace_subrequest_written(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t  *ctx;
+
+    if (r != r->main || r->post_action) {
+        return;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    if (ctx && ctx->background) {
+        ctx->end = ngx_http_trace_now(ctx);
+    }
 }
 
 
@@ -310,7 +340,11 @@ ngx_http_trace_subrequest_header_filter(ngx_http_request_t *r)
     if (r == r->main || r->post_subrequest == NULL
         || r->post_subrequest->handler != ngx_http_trace_subrequest_end)
     {
-        return ngx_http_trace_next_header_filter(r);
+        rc = ngx_http_trace_next_header_filter(r);
+
+        ngx_http_trace_subrequest_written(r);
+
+        return rc;
     }
 
     sub = r->post_subrequest->data;

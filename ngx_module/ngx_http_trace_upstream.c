@@ -79,13 +79,19 @@ struct ngx_http_trace_upstream_s {
     ngx_uint_t                        states;    /* others', before ours */
     ngx_uint_t                        settled;
     ngx_uint_t                        tries;
+    ngx_http_upstream_t              *before;    /* of another location */
     ngx_http_trace_attempt_t         *attempt;   /* that goes on */
     ngx_http_trace_span_ids_t         span_id;   /* of the next attempt */
     u_char                            text[NGX_HTTP_TRACE_PIPELINES]
                                           [TRACEPARENT_LEN];
     ngx_str_t                        *cut;       /* why its response was */
     ngx_int_t                         rc;        /* nginx's, at the end */
-    ngx_buf_t                        *header;    /* of the request, or NULL */
+    ngx_buf_t                        *header;    /* that is sent, or NULL */
+
+    /* the request's, when it was asked for: an error page changes both */
+
+    ngx_str_t                         method_name;
+    ngx_str_t                         uri;
 
     /* of the request that is sent, see ngx_http_trace_upstream_describe() */
 
@@ -475,7 +481,6 @@ ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
     /* an id that is sent is that of a span */
 
     if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
-        ngx_http_trace_drop_child(pipelines);
         return;
     }
 
@@ -504,10 +509,13 @@ ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
     up->states = r->upstream_states ? r->upstream_states->nelts : 0;
     up->settled = 0;
     up->tries = 0;
+    up->before = r->upstream;
     up->attempt = NULL;
     up->cut = NULL;
     up->rc = NGX_OK;
     up->header = NULL;
+    up->method_name = r->method_name;
+    up->uri = r->valid_unparsed_uri ? r->unparsed_uri : r->uri;
     up->described = 0;
 
     up->next = ctx->upstreams;
@@ -524,6 +532,15 @@ ngx_http_trace_upstream_text(ngx_http_trace_upstream_t *up,
     ngx_uint_t pipeline)
 {
     return (up->pipelines & (1 << pipeline)) ? up->text[pipeline] : NULL;
+}
+
+
+/* it is being asked, or was */
+
+ngx_uint_t
+ngx_http_trace_upstream_asked(ngx_http_trace_upstream_t *up)
+{
+    return up->request->upstream != up->before;
 }
 
 
@@ -563,6 +580,7 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     ngx_http_upstream_t        *u;
     ngx_http_trace_balancer_t  *balancer;
     ngx_http_trace_upstream_t  *up;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
     balancer = ngx_http_trace_balancer_find(r, us);
 
@@ -580,6 +598,12 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     up = ngx_http_trace_upstream_next(r, ctx);
 
     if (up == NULL) {
+
+        if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
+            tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+            ngx_http_trace_drop_child(ctx->recorded & tlcf->upstream);
+        }
+
         return NGX_OK;
     }
 
@@ -588,10 +612,6 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     up->balancer = balancer;
     up->upstream = u;
     up->settled = 1;
-
-    if (u->request_bufs) {
-        up->header = u->request_bufs->buf;
-    }
 
     up->data = u->peer.data;
     up->get = u->peer.get;
@@ -654,6 +674,7 @@ ngx_http_trace_upstream_get(ngx_peer_connection_t *pc, void *data)
     ngx_http_trace_upstream_t *up = data;
 
     ngx_int_t                  rc;
+    ngx_http_upstream_t       *u;
     ngx_http_trace_attempt_t  *attempt;
 
     attempt = ngx_http_trace_attempt_begin(up);
@@ -668,16 +689,30 @@ ngx_http_trace_upstream_get(ngx_peer_connection_t *pc, void *data)
 
         /* no peer, which will not be given back then */
 
-        ngx_str_set(&attempt->error, "no_live_upstream");
+        if (rc == NGX_BUSY) {
+            ngx_str_set(&attempt->error, "no_live_upstream");
+
+        } else {
+            ngx_str_set(&attempt->error, "balancer");
+        }
+
         attempt->child.end = ngx_http_trace_now(up->ctx);
 
         return rc;
     }
 
+    /* a balancer may have had the request made anew */
+
+    u = up->upstream;
+
+    if (u->request_bufs) {
+        up->header = u->request_bufs->buf;
+    }
+
     up->attempt = attempt;
 
-    up->upstream->output.output_filter = ngx_http_trace_upstream_output;
-    up->upstream->output.filter_ctx = up;
+    u->output.output_filter = ngx_http_trace_upstream_output;
+    u->output.filter_ctx = up;
 
     return rc;
 }
@@ -868,6 +903,7 @@ static ngx_int_t
 ngx_http_trace_attempt_retry(ngx_http_trace_upstream_t *up)
 {
     u_char      *p, *text, *last;
+    ngx_buf_t   *b;
     ngx_uint_t   i, found;
 
 #define NGX_HTTP_TRACE_ID_AT  (3 + 2 * TRACEPARENT_TRACE_ID_SIZE + 1)
@@ -876,11 +912,14 @@ ngx_http_trace_attempt_retry(ngx_http_trace_upstream_t *up)
         return NGX_ERROR;
     }
 
-    if (up->header == NULL) {
+    /* told from nginx's notes, all was sent long ago */
+
+    if (up->balancer == NULL || up->upstream->request_bufs == NULL) {
         return NGX_OK;
     }
 
-    last = up->header->last;
+    b = up->upstream->request_bufs->buf;
+    last = b->last;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
 
@@ -891,7 +930,7 @@ ngx_http_trace_attempt_retry(ngx_http_trace_upstream_t *up)
         text = up->text[i];
         found = 0;
 
-        for (p = up->header->start; /* void */ ; p += TRACEPARENT_LEN) {
+        for (p = b->start; /* void */ ; p += TRACEPARENT_LEN) {
 
             p = memmem(p, last - p, text, TRACEPARENT_LEN);
             if (p == NULL) {
@@ -924,7 +963,7 @@ ngx_http_trace_attempt_end(ngx_http_trace_upstream_t *up,
 
     attempt->child.end = ngx_http_trace_now(up->ctx);
 
-    attempt->peer = pc->name;
+    attempt->peer = u->state->peer;
     attempt->connection = 1;
     attempt->reused = pc->cached;
 
@@ -940,9 +979,9 @@ ngx_http_trace_attempt_end(ngx_http_trace_upstream_t *up,
         }
 
     } else if (state == 0
-               && (up->rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
-                   || up->rc == NGX_HTTP_REQUEST_TIME_OUT
-                   || up->rc == NGX_DONE))
+               && (up->rc == NGX_DONE
+                   || (up->rc >= NGX_HTTP_BAD_REQUEST
+                       && up->rc < NGX_HTTP_INTERNAL_SERVER_ERROR)))
     {
         ngx_http_trace_attempt_gone(attempt);
 
@@ -958,6 +997,10 @@ static void
 ngx_http_trace_attempt_body(ngx_http_trace_attempt_t *attempt,
     ngx_connection_t *c)
 {
+    ngx_http_request_t  *r;
+
+    r = attempt->up->request;
+
     switch (attempt->up->rc) {
 
     case NGX_OK:
@@ -966,6 +1009,15 @@ ngx_http_trace_attempt_body(ngx_http_trace_attempt_t *attempt,
 
     case NGX_DECLINED:
         return;
+
+    case NGX_ERROR:
+
+        if (r->connection->error || r->connection->timedout) {
+            ngx_http_trace_attempt_gone(attempt);
+            return;
+        }
+
+        /* fall through */
 
     case NGX_HTTP_BAD_GATEWAY:
     case NGX_HTTP_GATEWAY_TIME_OUT:
@@ -999,6 +1051,11 @@ ngx_http_trace_attempt_no_header(ngx_http_trace_attempt_t *attempt,
         return;
     }
 
+    if (attempt->first_byte == 0 && attempt->reused) {
+        ngx_str_set(error, "keepalive_race");
+        return;
+    }
+
     if (attempt->connected == 0) {
 
 #if (NGX_SSL)
@@ -1012,10 +1069,7 @@ ngx_http_trace_attempt_no_header(ngx_http_trace_attempt_t *attempt,
         return;
     }
 
-    if (attempt->first_byte == 0 && attempt->reused) {
-        ngx_str_set(error, "keepalive_race");
-
-    } else if (attempt->first_byte == 0 || c == NULL || c->error
+    if (attempt->first_byte == 0 || c == NULL || c->error
                || c->read->eof || c->read->error)
     {
         ngx_str_set(error, "reset");
@@ -1065,6 +1119,7 @@ ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up)
     }
 
     up->upstream = u;
+    up->header = u->request_bufs ? u->request_bufs->buf : NULL;
 
     state = r->upstream_states->elts;
     last = &state[r->upstream_states->nelts - 1];
@@ -1096,13 +1151,18 @@ ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up)
 }
 
 
+/* those of one request or subrequest, or of all */
+
 void
-ngx_http_trace_upstreams_settle(ngx_http_trace_ctx_t *ctx)
+ngx_http_trace_upstreams_settle(ngx_http_trace_ctx_t *ctx,
+    ngx_http_request_t *r)
 {
     ngx_http_trace_upstream_t  *up;
 
     for (up = ctx->upstreams; up; up = up->next) {
-        ngx_http_trace_upstream_settle(up);
+        if (!up->settled && (r == NULL || up->request == r)) {
+            ngx_http_trace_upstream_settle(up);
+        }
     }
 }
 
@@ -1344,10 +1404,7 @@ ngx_http_trace_attempt_peer(ngx_str_t *name,
 static void
 ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
 {
-    ngx_str_t            method, uri;
-    ngx_http_request_t  *r;
-
-    r = up->request;
+    ngx_str_t  method, uri;
 
     up->described = 1;
     up->method = NULL;
@@ -1361,8 +1418,8 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
         up->server_port = up->upstream->resolved->port;
     }
 
-    method = r->method_name;
-    uri = r->valid_unparsed_uri ? r->unparsed_uri : r->uri;
+    method = up->method_name;
+    uri = up->uri;
 
     switch (ngx_http_trace_upstream_schema(up)) {
 
@@ -1386,8 +1443,7 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
         break;
     }
 
-    up->method = ngx_http_trace_method(method.data == r->method_name.data
-                                       ? r->method : 0, &method);
+    up->method = ngx_http_trace_method(0, &method);
 
     if (up->method->value.data[0] == '_') {
         ngx_http_trace_upstream_rare(up);
@@ -1428,7 +1484,7 @@ ngx_http_trace_upstream_schema(ngx_http_trace_upstream_t *up)
 
     schema.len -= sizeof("://") - 1;
 
-    switch (schema.data[0]) {
+    switch (schema.data[0] | 0x20) {
 
     case 'h':
         return NGX_HTTP_TRACE_HTTP;
@@ -1466,8 +1522,8 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
     ngx_buf_t            *b;
     ngx_http_upstream_t  *u;
 
-    b = up->header;
     u = up->upstream;
+    b = up->header;
 
     minor = u->uri.data + u->uri.len + sizeof(" HTTP/1.") - 1;
 
@@ -1504,7 +1560,7 @@ ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up, ngx_str_t *uri)
 
     u = up->upstream;
 
-    tls = (u->schema.data[u->schema.len - sizeof("s://") + 1] == 's');
+    tls = ((u->schema.data[u->schema.len - sizeof("s://") + 1] | 0x20) == 's');
 
     if (up->balancer) {
         prefix = tls ? up->balancer->url_tls : up->balancer->url;

@@ -252,9 +252,16 @@ ngx_http_trace_variable_text(ngx_http_request_t *r,
 
     node = ngx_http_trace_variable_node(r);
 
-    text = node == NULL ? ngx_http_trace_text(sc)
-           : r->upstream ? ngx_http_trace_outbound(r, sc, node, pipeline)
-           : ngx_http_trace_node_text(r, sc, node, pipeline);
+    if (node == NULL) {
+        text = ngx_http_trace_text(sc);
+
+    } else if (node->upstream && ngx_http_trace_upstream_asked(node->upstream))
+    {
+        text = ngx_http_trace_outbound(r, sc, node, pipeline);
+
+    } else {
+        text = ngx_http_trace_node_text(r, sc, node, pipeline);
+    }
 
     if (text == NULL) {
         return NGX_ERROR;

@@ -447,7 +447,7 @@ otlp_span_key_int(otlp_span_t *span, const otlp_key_t *key, int64_t value)
     uint8_t *p;
 
     /* Most numbers have two of these digits. */
-    len = (uint64_t) (value - 0x80) < 0x4000 - 0x80
+    len = (uint64_t) value - 0x80 < 0x4000 - 0x80
               ? 2
               : otlp_wire_varint_size((uint64_t) value);
 
@@ -684,12 +684,18 @@ otlp_span_known_event(
 
     p = span->pos;
 
-    if (span->end - p < OTLP_KNOWN_MAX) {
+    if (span->end - p < known->len) {
         span->dropped_events++;
         return;
     }
 
-    memcpy(p, known->bytes, OTLP_KNOWN_MAX);
+    if (span->end - p < OTLP_KNOWN_MAX) {
+        memcpy(p, known->bytes, known->len);
+
+    } else {
+        memcpy(p, known->bytes, OTLP_KNOWN_MAX);
+    }
+
     otlp_wire_fixed64(p + KNOWN_EVENT_TIME, time);
     span->pos = p + known->len;
 }

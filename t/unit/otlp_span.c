@@ -1178,10 +1178,19 @@ test_known(void)
                    == 0,
         "is the same as written then");
 
-    otlp_span_attributes_begin(&span[1], bytes[1], OTLP_KNOWN_MAX - 1);
-    otlp_span_known_event(&span[1], &known[0], 1);
-    ok(span[1].pos == bytes[1] && span[1].dropped_events == 1,
-        "or dropped where there is little room");
+    bad = 0;
+
+    for (room = 0; room < OTLP_KNOWN_MAX; room++) {
+        memset(bytes[1], 0x55, sizeof(bytes[1]));
+        otlp_span_attributes_begin(&span[1], bytes[1], room);
+        otlp_span_known_event(&span[1], &known[0], 1);
+        bad += span[1].dropped_events != (room < known[0].len)
+               || span[1].pos - bytes[1]
+                      != (room < known[0].len ? 0 : known[0].len)
+               || bytes[1][room] != 0x55;
+    }
+
+    ok(bad == 0, "or dropped where there is too little room");
     ok(otlp_known_event(
            &known[0], (const char *) buffer, OTLP_KNOWN_MAX - EVENT_OVERHEAD)
                 == 0
