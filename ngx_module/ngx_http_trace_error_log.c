@@ -69,12 +69,12 @@ ngx_http_trace_log_error_handler(ngx_http_request_t *r,
         node = &ctx->node;
     }
 
-    p = ngx_cpymem(p, ", trace_id: ", 12);
+    p = ngx_cpymem(p, ", trace_id: ", sizeof(", trace_id: ") - 1);
     traceparent_hex(p, ctx->pipelines[pipeline].outbound.trace_id,
                     TRACEPARENT_TRACE_ID_SIZE);
     p += 2 * TRACEPARENT_TRACE_ID_SIZE;
 
-    p = ngx_cpymem(p, ", span_id: ", 11);
+    p = ngx_cpymem(p, ", span_id: ", sizeof(", span_id: ") - 1);
     traceparent_hex(p, node->span_id[pipeline], TRACEPARENT_SPAN_ID_SIZE);
 
     return p + 2 * TRACEPARENT_SPAN_ID_SIZE;

@@ -788,10 +788,9 @@ ngx_http_trace_content_handlers(ngx_http_trace_main_conf_t *tmcf)
 
 /*
  * Whether nginx has the realip module is only known now: the module may have
- * been built with other arguments than nginx itself.
+ * been built with other arguments than nginx itself.  Its variables are read
+ * without an index, which would cost all requests.
  */
-
-/* its variables, if nginx has it: an index for each would cost all requests */
 
 static void
 ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)

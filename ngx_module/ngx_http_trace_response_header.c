@@ -93,7 +93,7 @@ ngx_http_trace_response_header(ngx_http_request_t *r,
 
     } else {
         h->key = timing;
-        p = ngx_cpymem(p, "trace;desc=\"", 12);
+        p = ngx_cpymem(p, "trace;desc=\"", sizeof("trace;desc=\"") - 1);
         p = ngx_cpymem(p, ngx_http_trace_text(sc), TRACEPARENT_LEN);
         *p++ = '"';
     }

@@ -191,7 +191,7 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 
 
 void
-ngx_http_trace_semconv(ngx_http_trace_semconv_t *sc, void *facts,
+ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
     otlp_span_t *span, ngx_uint_t mask)
 {
     int64_t                    number;
@@ -199,9 +199,9 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *sc, void *facts,
     ngx_http_trace_known_t    *known;
 
 #define ngx_http_trace_fact(type)                                             \
-    ((type *) ((u_char *) facts + sc->offset))
+    ((type *) ((u_char *) facts + table->offset))
 
-    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_KNOWN; sc++, mask >>= 1) {
+    for ( /* void */ ; table->type == NGX_HTTP_TRACE_KNOWN; table++, mask >>= 1) {
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
 
         if ((mask & 1) && known) {
@@ -209,19 +209,19 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *sc, void *facts,
         }
     }
 
-    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_STRING; sc++, mask >>= 1) {
+    for ( /* void */ ; table->type == NGX_HTTP_TRACE_STRING; table++, mask >>= 1) {
         string = ngx_http_trace_fact(ngx_str_t);
 
         if ((mask & 1) && string->len) {
-            otlp_span_key_string(span, &sc->key, string->data, string->len);
+            otlp_span_key_string(span, &table->key, string->data, string->len);
         }
     }
 
-    for ( /* void */ ; sc->type == NGX_HTTP_TRACE_INT; sc++, mask >>= 1) {
+    for ( /* void */ ; table->type == NGX_HTTP_TRACE_INT; table++, mask >>= 1) {
         number = *ngx_http_trace_fact(int64_t);
 
         if ((mask & 1) && number >= 0) {
-            otlp_span_key_int(span, &sc->key, number);
+            otlp_span_key_int(span, &table->key, number);
         }
     }
 }
