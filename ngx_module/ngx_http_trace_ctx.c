@@ -8,11 +8,13 @@
 #include "ngx_http_trace_module.h"
 
 
-/* kept for later; a sanitizer is to see what is used too late */
+/* contexts kept for later, and whether there is room in them for the rest */
 #if (NGX_DEBUG_PALLOC)
 #define NGX_HTTP_TRACE_FREE_MAX       0
+#define NGX_HTTP_TRACE_IN_CTX         0
 #else
 #define NGX_HTTP_TRACE_FREE_MAX       512
+#define NGX_HTTP_TRACE_IN_CTX         1
 #endif
 
 
@@ -549,6 +551,12 @@ ngx_http_trace_alloc(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     size_t size)
 {
     u_char  *p;
+
+    /* a sanitizer is to see what is used too late, or one byte too far */
+
+    if (!NGX_HTTP_TRACE_IN_CTX) {
+        return ngx_palloc(r->pool, size);
+    }
 
     size = ngx_align(size, NGX_ALIGNMENT);
 

@@ -191,7 +191,7 @@ ngx_http_trace_semconv_bit(ngx_str_t *name)
 
 
 void
-ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
+ngx_http_trace_semconv(ngx_http_trace_semconv_t *entry, void *facts,
     otlp_span_t *span, ngx_uint_t mask)
 {
     int64_t                    number;
@@ -199,30 +199,37 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
     ngx_http_trace_known_t    *known;
 
 #define ngx_http_trace_fact(type)                                             \
-    ((type *) ((u_char *) facts + table->offset))
+    ((type *) ((u_char *) facts + entry->offset))
 
-    for ( /* void */ ; table->type == NGX_HTTP_TRACE_KNOWN; table++, mask >>= 1) {
+    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_KNOWN; entry++) {
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
 
         if ((mask & 1) && known) {
             otlp_span_known(span, &known->attribute);
         }
+
+        mask >>= 1;
     }
 
-    for ( /* void */ ; table->type == NGX_HTTP_TRACE_STRING; table++, mask >>= 1) {
+    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_STRING; entry++) {
         string = ngx_http_trace_fact(ngx_str_t);
 
         if ((mask & 1) && string->len) {
-            otlp_span_key_string(span, &table->key, string->data, string->len);
+            otlp_span_key_string(span, &entry->key, string->data,
+                                 string->len);
         }
+
+        mask >>= 1;
     }
 
-    for ( /* void */ ; table->type == NGX_HTTP_TRACE_INT; table++, mask >>= 1) {
+    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_INT; entry++) {
         number = *ngx_http_trace_fact(int64_t);
 
         if ((mask & 1) && number >= 0) {
-            otlp_span_key_int(span, &table->key, number);
+            otlp_span_key_int(span, &entry->key, number);
         }
+
+        mask >>= 1;
     }
 }
 

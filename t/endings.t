@@ -570,7 +570,7 @@ sub {
 --- check_spans eval
 sub {
     cmp_ok($_->{end_time_unix_nano} - $_->{start_time_unix_nano}, '>=',
-           0.199e9, $_->{attributes}{'url.path'}) for @_;
+           0.15e9, $_->{attributes}{'url.path'}) for @_;
     is(scalar @_, 4, 'spans');
 }
 --- span_count: 4

@@ -137,7 +137,7 @@ sub settled {
     $nginx->wait_for(sub {
         $status = status($nginx, $pipeline);
         return $status && $status->{queue_spans} == 0;
-    });
+    }, 30);
 
     return $status;
 }
