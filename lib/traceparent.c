@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include <traceparent/sampler.h>
 #include <traceparent/traceparent.h>
 #include <traceparent/tracestate.h>
 
@@ -253,6 +254,12 @@ traceparent_strerror(int err)
         return "no tracestate member has that key";
     case TRACESTATE_ERR_COPY:
         return "a list with empty members or white space around members";
+    case TRACEPARENT_ERR_RATIO:
+        return "the ratio is neither 0 nor from 2^-56 to 1";
+    case TRACEPARENT_ERR_RATE:
+        return "the rate is not above 0, or above 10^9 per second";
+    case TRACEPARENT_ERR_BURST:
+        return "the burst is 0, or takes more than two years to fill";
     default:
         return "unknown error";
     }

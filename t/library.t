@@ -41,7 +41,7 @@ for (@libraries) {
 }
 
 my @declared = map { slurp($_) =~ /\b((?:traceparent|tracestate)_\w+)\(/g }
-    map { "lib/include/traceparent/$_.h" } qw(traceparent tracestate ids);
+    map { "lib/include/traceparent/$_.h" } qw(traceparent tracestate ids sampler);
 my %declared = map { $_ => 1 } grep { !/_$/ } @declared;
 my @shown = map { /^\w+ [A-Z] (\w+)/ ? $1 : () }
     `nm --dynamic --defined-only $build/libtraceparent.so`;

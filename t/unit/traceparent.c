@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 
+#include <traceparent/sampler.h>
 #include <traceparent/traceparent.h>
 #include <traceparent/tracestate.h>
 
@@ -487,7 +488,8 @@ test_strerror(void)
         TRACEPARENT_ERR_FLAGS, TRACEPARENT_ERR_ZERO_ID, TRACEPARENT_ERR_RANDOM,
         TRACESTATE_ERR_KEY, TRACESTATE_ERR_VALUE, TRACESTATE_ERR_MEMBERS,
         TRACESTATE_ERR_DUPLICATE, TRACESTATE_ERR_SIZE, TRACESTATE_ERR_NOT_FOUND,
-        TRACESTATE_ERR_COPY};
+        TRACESTATE_ERR_COPY, TRACEPARENT_ERR_RATIO, TRACEPARENT_ERR_RATE,
+        TRACEPARENT_ERR_BURST};
     const char *unknown = traceparent_strerror(-12345);
     const char *text;
     unsigned i, j, bad = 0;
