@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <traceparent/sampler.h>
 #include <traceparent/traceparent.h>
 #include <traceparent/tracestate.h>
 
 
 #define HEADER "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 #define LIST   "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+#define OT     "ot=th:e666;rv:0123456789abcd," LIST
 
 
 /* The input; read at run time. What the functions give goes to |sink|. */
@@ -92,6 +94,49 @@ run_child(unsigned long n)
 }
 
 
+static void
+run_sampler_read(unsigned long n)
+{
+    static const uint8_t trace_id[TRACEPARENT_TRACE_ID_SIZE] = {1};
+    traceparent_sampling_t sampling;
+
+    while (n-- > 0) {
+        traceparent_sampler_read(&sampling, trace_id, input, input_len);
+        sink += (unsigned) sampling.threshold;
+    }
+}
+
+
+static void
+run_sampler_write(unsigned long n)
+{
+    uint8_t list[TRACESTATE_LEN_MAX];
+    size_t len;
+
+    while (n-- > 0) {
+        len = sizeof(list);
+        sink += (unsigned) traceparent_sampler_write(
+            list, &len, input, input_len, UINT64_C(0xfd70a) << 36);
+    }
+}
+
+
+static void
+run_rate_take(unsigned long n)
+{
+    traceparent_rate_t rate;
+    uint64_t word = 0;
+
+    if (traceparent_rate_init(&rate, 1e9, 100) != 0) {
+        exit(1);
+    }
+
+    while (n-- > 0) {
+        sink += (unsigned) traceparent_rate_take(&rate, &word, n);
+    }
+}
+
+
 /* |peers| are figures of others' functions for the same work. */
 static const struct {
     const char *name;
@@ -108,6 +153,13 @@ static const struct {
         "opentelemetry-cpp 27,165, traceparent included"},
     {"span-id", run_span_id, "", 70, "traceparent_ids_span", ""},
     {"child", run_child, HEADER, 110, "traceparent_child", ""},
+    {"sampler-none", run_sampler_read, LIST, 130,
+        "traceparent_sampler_read, no ot", ""},
+    {"sampler-read", run_sampler_read, OT, 520,
+        "traceparent_sampler_read, th and rv", ""},
+    {"sampler-write", run_sampler_write, OT, 1500, "traceparent_sampler_write",
+        ""},
+    {"rate", run_rate_take, "", 30, "traceparent_rate_take", ""},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
