@@ -1251,3 +1251,132 @@ SERVER GET /t 200
     CLIENT GET 204 resend=1
   CLIENT GET 502 error=502
   CLIENT GET 200 resend=1
+
+
+
+=== TEST 41: a balancer in Lua that has the request made anew
+--- skip_eval: 3: ($ENV{TEST_NGINX_LOAD_MODULES} // '') !~ /_lua_/
+--- http
+upstream lua {
+    server 0.0.0.1;
+    balancer_by_lua_block {
+        local balancer = require "ngx.balancer"
+
+        ngx.ctx.tries = (ngx.ctx.tries or 0) + 1
+        if ngx.ctx.tries == 1 then
+            balancer.set_more_tries(3)
+        elseif ngx.ctx.tries == 2 then
+            balancer.recreate_request()
+        end
+        balancer.set_current_peer("127.0.0.1", $TEST_NGINX_PORT_C)
+    }
+}
+--- config
+location /t { proxy_next_upstream http_502; proxy_pass http://lua; }
+--- client eval
+sub { get('/t?try=502,502,502,200') }
+--- tree
+both:
+SERVER GET /t 200
+  CLIENT GET 502 error=502
+  CLIENT GET 502 error=502 resend=1
+  CLIENT GET 502 error=502 resend=2
+  CLIENT GET 200 resend=3
+
+
+
+=== TEST 42: a balancer in Lua that chooses nobody
+--- skip_eval: 3: ($ENV{TEST_NGINX_LOAD_MODULES} // '') !~ /_lua_/
+--- http
+upstream error {
+    server 0.0.0.1;
+    balancer_by_lua_block { ngx.exit(ngx.ERROR) }
+}
+upstream busy {
+    server 0.0.0.1;
+    balancer_by_lua_block { ngx.exit(-3) }
+}
+--- config
+location /error { proxy_pass http://error; }
+location /busy { proxy_pass http://busy; }
+--- client eval
+sub { get($_) for qw(/error /busy) }
+--- tree
+both:
+SERVER GET /error 500 error=500
+  CLIENT GET error=balancer network.peer.address=- network.peer.port=- nginx.upstream.name=error events=-
+SERVER GET /busy 502 error=502
+  CLIENT GET error=no_live_upstream network.peer.address=- network.peer.port=- nginx.upstream.name=busy events=-
+--- error_log
+no live upstreams
+
+
+
+=== TEST 43: what an error page changes of the request is not the attempt's
+--- config
+error_page 502 = /page;
+location /fastcgi { fastcgi_pass $TEST_NGINX_REFUSING; }
+location /proxy { proxy_pass http://$TEST_NGINX_REFUSING; }
+location /page { return 200; }
+--- client eval
+sub { talk(::request("POST $_", 'hello')) for qw(/fastcgi /proxy?a=1) }
+--- tree
+both:
+SERVER POST /page 200 http.request.method=POST
+  CLIENT POST error=connect http.request.method=POST network.protocol.name=fastcgi
+SERVER POST /page 200 http.request.method=POST
+  CLIENT POST error=connect http.request.method=POST url.full=http://127.0.0.1:$TEST_NGINX_PORT_REFUSING/proxy?a=1
+--- error_log
+Connection refused
+
+
+
+=== TEST 44: the client leaves in the middle of a response without buffers
+--- config
+location /t { proxy_buffering off; proxy_pass http://two; }
+--- client eval
+sub {
+    like(talk(::request("GET /t?$_"), 0.2), qr/ 200 /, 'status 200')
+        for 'size=1000&pause=5', 'try=stall';
+}
+--- tree
+both:
+SERVER GET /t 200 error=client_closed
+  CLIENT GET 200 error=client_closed events=connect,first_byte
+SERVER GET /t 200 error=client_closed
+  CLIENT GET 200 error=client_closed events=connect,first_byte
+
+
+
+=== TEST 45: the client leaves in the middle of a body that is passed on at once
+--- config
+location /t { proxy_request_buffering off; proxy_pass http://two; }
+--- client eval
+sub {
+    talk(::request('POST /t', undef, 'Content-Length: 2000') . 'x' x 1000, 0.2);
+}
+--- tree
+both:
+SERVER POST /t error=client_closed
+  CLIENT POST error=client_closed events=connect sent=0
+
+
+
+=== TEST 46: a chunk that is none
+--- config
+proxy_http_version 1.1;
+location /t { proxy_pass http://two; }
+location /unbuffered { proxy_buffering off; proxy_pass http://two; }
+--- client eval
+sub {
+    talk(::request("GET $_?chunked=1&last=x&size=100000&pause=0.1"))
+        for qw(/t /unbuffered);
+}
+--- tree
+both:
+SERVER GET /t 200 error=reset
+  CLIENT GET 200 error=reset events=connect,first_byte
+SERVER GET /unbuffered 200 error=reset
+  CLIENT GET 200 error=reset events=connect,first_byte
+--- error_log
+invalid chunked response

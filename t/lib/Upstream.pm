@@ -32,6 +32,7 @@ package Upstream;
 #   ?body=TEXT      answers with this as text/html, %XX decoded
 #   ?size=N         answers with so many bytes
 #   ?chunked=1      in chunks
+#   ?last=SIZE      the last of which has this size, as it stands
 #   ?eof=1          up to the end of the connection
 #   ?age=N          with a Cache-Control for so many seconds
 #   ?etag=TEXT      with this ETag, or with 304 to who has it
@@ -390,7 +391,8 @@ sub answer {
         act => $act // 'ok', status => $status, lines => \@lines,
         body => $body, delay => $query{delay} // 0,
         pause => $query{pause} // 0, chunked => $query{chunked},
-        eof => $query{eof}, upgrade => $query{upgrade},
+        last => $query{last} // 0, eof => $query{eof},
+        upgrade => $query{upgrade},
     };
 }
 
@@ -448,7 +450,8 @@ sub http_frame {
         @{$answer->{lines}}, @length, 'Connection: '
         . ($request->{keep} ? 'keep-alive' : 'close'), '', '';
     $answer->{body} = $answer->{chunked}
-        ? sprintf("%x\r\n%s\r\n0\r\n\r\n", length $body, $body) : $body;
+        ? sprintf("%x\r\n%s\r\n%s\r\n\r\n", length $body, $body,
+                  $answer->{last}) : $body;
 }
 
 # parameters in the order in which they came
