@@ -466,3 +466,31 @@ sub {
     like($::got, qr/^x-main: $_[0]{span_id}\r$/m, 'main');
     like($::got, qr/^x-sub: $_[0]{span_id}\r$/m, 'subrequest');
 }
+
+
+
+=== TEST 13: where an upstream was asked before, but is not here
+--- skip_eval: 3: ($ENV{TEST_NGINX_LOAD_MODULES} || '') !~ /http_lua/
+--- http
+server {
+    listen unix:$TEST_NGINX_DIR/upstream.sock;
+    location /accel { add_header X-Accel-Redirect /lua; return 200; }
+    location /error { return 503; }
+}
+--- config
+trace internal on;
+proxy_intercept_errors on;
+error_page 503 = /lua;
+location /accel { proxy_pass http://unix:$TEST_NGINX_DIR/upstream.sock; }
+location /error { proxy_pass http://unix:$TEST_NGINX_DIR/upstream.sock; }
+location /lua {
+    content_by_lua_block { ngx.say(ngx.var.internal_traceparent) }
+}
+--- client eval
+sub { $::got = get('/accel', '/error') }
+--- check_spans eval
+sub {
+    is_deeply([$::got =~ /^(00-.*)$/mg], [map {
+        "00-$_->{trace_id}-$_->{span_id}-03" } @_], 'the ids of the requests');
+}
+--- span_count: 2
