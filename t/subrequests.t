@@ -322,7 +322,7 @@ location /none { return 404; }
 <!--#include virtual="/none" -->
 --- client eval
 sub {
-    my $page = join '', map { "<!--%23include%20virtual=\"$_\"-->" }
+    my $page = CORE::join '', map { "<!--%23include%20virtual=\"$_\"-->" }
         qw(/plain /page /up2);
 
     like(::body("/t?body=$page"), qr{plainone,.*404.*GET /up2}s, 'body');
@@ -372,7 +372,7 @@ location /t { ssi on; default_type text/html; try_files /t.html =404; }
 location /a { return 200 "$arg_n,"; }
 --- user_files eval
 ">>> t.html\n"
-    . join '', map { "<!--#include virtual=\"/a?n=$_\" -->" } 1 .. 200
+    . CORE::join '', map { "<!--#include virtual=\"/a?n=$_\" -->" } 1 .. 200
 --- client eval
 sub { like(::body('/t'), qr/\b1,2,.*,199,200,$/s, 'body') }
 --- tree eval
@@ -392,7 +392,7 @@ sub { like(get('/t'), qr/ 200 /, 'status 200') }
 subrequests cycle while processing
 --- tree eval
 "both:\nSERVER GET /t 200\n"
-    . join '', map { '  ' x $_ . "INTERNAL subrequest /t 200\n" } 1 .. 51
+    . CORE::join '', map { '  ' x $_ . "INTERNAL subrequest /t 200\n" } 1 .. 51
 
 
 
@@ -831,14 +831,14 @@ SERVER GET /t 200
 --- check_spans eval
 sub {
     open my $fh, '<', "$ENV{TEST_NGINX_SERVROOT}/logs/ids.log" or die $!;
-    my @lines = map { chomp; $_ } <$fh>;
+    my @lines = map { CORE::chomp; $_ } <$fh>;
     my @internal = grep { !exists $_->{headers}{'x-tenant'} } @_;
     my %user = map { $_->{name} => $_->{span_id} }
         grep { exists $_->{headers}{'x-tenant'} } @_;
     my %span = map { $_->{attributes}{'url.path'} => $_ } @internal;
 
     $span{'/not'} = $span{'/t'};
-    is_deeply([sort @lines], [map { join ' ', $_, $span{$_}{span_id},
+    is_deeply([sort @lines], [map { CORE::join ' ', $_, $span{$_}{span_id},
         $user{$span{$_}{name}}, ::traceparent_of($span{$_}) }
         sort keys %span], 'logged');
 }
@@ -872,7 +872,7 @@ sub {
         ::of(CLIENT => 'internal', @_);
 
     open my $fh, '<', "$ENV{TEST_NGINX_SERVROOT}/logs/ids.log" or die $!;
-    is(join('', <$fh>), join('', map {
+    is(CORE::join('', <$fh>), CORE::join('', map {
         "$_->[0] $_->[1]{span_id} "
         . ::traceparent_of($attempt{$_->[1]{span_id}}) . "\n"
     } ['/auth', $auth], ['/t', $request]), 'logged');
@@ -1156,3 +1156,78 @@ SERVER GET /t 200 nginx.cache.status=-
 SERVER GET /t 200 nginx.cache.status=-
   INTERNAL subrequest /cached 200
   INTERNAL subrequest /cached 200
+
+
+
+=== TEST 35: a slow mirror, where the answer has no body
+--- config
+location /t {
+    mirror /mirror;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+location /u {
+    mirror /mirror;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/?status=204;
+}
+location /mirror { proxy_pass http://unix:$TEST_NGINX_DIR/slow.sock:/; }
+--- client eval
+sub { talk("HEAD /t HTTP/1.0\r\n\r\n"); get('/u') }
+--- tree
+both:
+SERVER HEAD /t 200
+  CLIENT HEAD 200 may-outlive
+  INTERNAL subrequest /mirror 200 outlives
+    CLIENT HEAD 200 sent=0
+SERVER GET /u 204
+  CLIENT GET 204
+  INTERNAL subrequest /mirror 200 outlives
+    CLIENT GET 200 sent=0
+--- check_spans eval
+sub {
+    cmp_ok(::lasts($_), '<', 0.25e9, "$_->{name} is over soon")
+        for grep { $_->{kind} eq 'SERVER' } @_;
+}
+
+
+
+=== TEST 36: a slow mirror, and a post_action that fails
+--- config
+location /t {
+    mirror /mirror;
+    post_action /after;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+location /mirror { proxy_pass http://unix:$TEST_NGINX_DIR/slow.sock:/; }
+location /after { return 503; }
+--- client eval
+sub { like(get('/t'), qr/ 200 .*GET \/t/s, 'answer') }
+--- tree
+both:
+SERVER GET /t 200 network.protocol.version=1.1
+  CLIENT GET 200
+  INTERNAL subrequest /mirror 200 outlives
+    CLIENT GET 200 sent=0
+--- check_spans eval
+sub {
+    cmp_ok(::lasts($_), '<', 0.25e9, "$_->{name} is over soon")
+        for grep { $_->{kind} eq 'SERVER' } @_;
+}
+
+
+
+=== TEST 37: more subrequests than a request may have spans of, each lost once
+--- log_level: warn
+--- config
+default_type text/html;
+trace user off;
+location /t { ssi on; try_files /t.html =404; }
+location /a { echo a; }
+location /status { trace internal off; trace_status format=json; }
+--- user_files eval
+">>> t.html\n" . '<!--#include virtual="/a" -->' x 1200
+--- client eval
+sub { is(scalar(() = ::body('/t') =~ /^a$/mg), 1200, 'subrequests') }
+--- tree eval
+"SERVER GET /t 200\n" . "  INTERNAL subrequest /a 200\n" x 1000
+--- check_spans eval
+sub { like(::body('/status'), qr/"request_limit": 200\D/, 'the others') }
