@@ -401,7 +401,7 @@ location /b { trace_error_log internal; }
 --- span_count: 3
 --- client eval
 sub {
-    ::talk(join '', map { "GET $_ HTTP/1.1\r\nHost: localhost\r\n\r\n" }
+    ::talk(CORE::join '', map { "GET $_ HTTP/1.1\r\nHost: localhost\r\n\r\n" }
         qw(/a /a /b /a));
 }
 --- check_spans eval
