@@ -122,6 +122,14 @@ ngx_http_trace_attempt_end(ngx_http_trace_upstream_t *up,
 
     attempt->child.end = ngx_http_trace_now(up->ctx);
 
+    /* the header may have been all of the response */
+
+    if (up->ctx->background && up->request == up->request->main
+        && !up->request->request_complete)
+    {
+        up->ctx->end = attempt->child.end;
+    }
+
     attempt->peer = u->state->peer;
     attempt->connection = 1;
     attempt->reused = pc->cached;

@@ -1175,7 +1175,7 @@ sub { talk("HEAD /t HTTP/1.0\r\n\r\n"); get('/u') }
 --- tree
 both:
 SERVER HEAD /t 200
-  CLIENT HEAD 200 may-outlive
+  CLIENT HEAD 200
   INTERNAL subrequest /mirror 200 outlives
     CLIENT HEAD 200 sent=0
 SERVER GET /u 204
