@@ -112,9 +112,9 @@ static otlp_known_t  ngx_http_trace_first_byte;
 static otlp_known_t  ngx_http_trace_last_byte;
 
 
-/* what each pipeline's attempts tell */
-static ngx_uint_t  ngx_http_trace_attempt_masks[NGX_HTTP_TRACE_PIPELINES];
-static ngx_uint_t  ngx_http_trace_rare_masks[NGX_HTTP_TRACE_PIPELINES];
+/* of each level of default attributes */
+static ngx_uint_t  ngx_http_trace_attempt_masks[NGX_HTTP_TRACE_LEVELS];
+static ngx_uint_t  ngx_http_trace_rare_masks[NGX_HTTP_TRACE_LEVELS];
 
 
 void
@@ -127,7 +127,7 @@ ngx_http_trace_attempt_init(void)
                    ngx_http_trace_key("nginx.upstream.connection_reused"), i);
     }
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+    for (i = 0; i < NGX_HTTP_TRACE_LEVELS; i++) {
         ngx_http_trace_attempt_masks[i] =
                    ngx_http_trace_semconv_mask(ngx_http_trace_attempt_semconvs,
                                                i);
@@ -183,25 +183,25 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
 {
     ngx_http_trace_attempt_t *attempt = data;
 
-    ngx_uint_t                        mask;
+    ngx_uint_t                        level;
     ngx_http_trace_balancer_t        *balancer;
     ngx_http_trace_attempt_facts_t    facts;
 
-    mask = ngx_http_trace_attempt_masks[pipeline];
+    level = attempt->up->ctx->level[pipeline];
 
     ngx_http_trace_attempt_facts(attempt, &facts);
 
     ngx_http_trace_semconv(ngx_http_trace_attempt_semconvs, &facts, span,
-                           mask);
+                           ngx_http_trace_attempt_masks[level]);
 
     if (attempt->up->rare) {
         ngx_http_trace_semconv(ngx_http_trace_rare_semconvs, attempt->up, span,
-                               ngx_http_trace_rare_masks[pipeline]);
+                               ngx_http_trace_rare_masks[level]);
     }
 
     balancer = attempt->up->balancer;
 
-    if (balancer && mask == NGX_HTTP_TRACE_SEMCONV_ALL) {
+    if (balancer && level == NGX_HTTP_TRACE_ALL) {
         otlp_span_encoded(span, balancer->attributes.data,
                           balancer->attributes.len, balancer->attributes_n);
     }

@@ -24,6 +24,14 @@ static ngx_conf_enum_t  ngx_http_trace_contexts[] = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_trace_levels[] = {
+    { ngx_string("none"), NGX_HTTP_TRACE_NONE },
+    { ngx_string("minimal"), NGX_HTTP_TRACE_MINIMAL },
+    { ngx_string("all"), NGX_HTTP_TRACE_ALL },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_conf_enum_t  ngx_http_trace_upstreams[] = {
     { ngx_string("off"), 0 },
     { ngx_string("internal"), 1 << NGX_HTTP_TRACE_INTERNAL },
@@ -491,6 +499,43 @@ ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         pair->key = *name;
         pair->value = value[cf->args->nelts - 1];
     }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_trace_default_attributes(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_loc_conf_t *tlcf = conf;
+
+    ngx_str_t        *value;
+    ngx_int_t         pipeline;
+    ngx_conf_enum_t  *e;
+
+    value = cf->args->elts;
+
+    pipeline = ngx_http_trace_pipeline(cf, cmd, &value[1]);
+    if (pipeline == NGX_ERROR) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (tlcf->pipelines[pipeline].level != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    e = ngx_http_trace_enum(ngx_http_trace_levels, &value[2]);
+
+    if (e == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in "
+                           "\"trace_default_attributes %V\", write \"all\", "
+                           "\"minimal\" or \"none\"", &value[2], &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    tlcf->pipelines[pipeline].level = e->value;
 
     return NGX_CONF_OK;
 }

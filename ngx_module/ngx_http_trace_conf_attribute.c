@@ -240,8 +240,12 @@ ngx_http_trace_merge_attributes(ngx_conf_t *cf,
     ngx_array_t                 *merged;
     ngx_http_trace_attribute_t  *attr, *added;
 
+    ngx_conf_merge_uint_value(conf->level, prev->level,
+                              pipeline == NGX_HTTP_TRACE_USER
+                              ? NGX_HTTP_TRACE_MINIMAL : NGX_HTTP_TRACE_ALL);
+
     conf->semconv = ngx_http_trace_semconv_mask(ngx_http_trace_semconvs,
-                                                pipeline);
+                                                conf->level);
 
     if (conf->attributes == NULL) {
         conf->attributes = prev->attributes;
@@ -369,9 +373,10 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
     otlp_span_attributes_begin(&span, conf->constant_attributes.data, size);
 
-    if (n == 0
-        || ngx_http_trace_find_attribute(conf->attributes, &route.name)
-           == NULL)
+    if (conf->level != NGX_HTTP_TRACE_NONE
+        && (n == 0
+            || ngx_http_trace_find_attribute(conf->attributes, &route.name)
+               == NULL))
     {
         ngx_http_trace_span_attribute(&span, &route, &conf->route);
         conf->constant_attributes_n += (conf->route.len != 0);

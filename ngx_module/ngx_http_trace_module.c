@@ -120,6 +120,14 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       0,
       NULL },
 
+    { ngx_string("trace_default_attributes"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE2,
+      ngx_http_trace_default_attributes,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("trace_upstream"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
                         |NGX_CONF_TAKE1,
@@ -432,6 +440,7 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
         tlcf->pipelines[i].decision = NGX_CONF_UNSET_UINT;
         tlcf->pipelines[i].context = NGX_CONF_UNSET_UINT;
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
+        tlcf->pipelines[i].level = NGX_CONF_UNSET_UINT;
     }
 
     tlcf->upstream = NGX_CONF_UNSET_UINT;

@@ -39,6 +39,12 @@
 #define NGX_HTTP_TRACE_INJECT         2
 #define NGX_HTTP_TRACE_PROPAGATE      3
 
+/* trace_default_attributes */
+#define NGX_HTTP_TRACE_NONE           0
+#define NGX_HTTP_TRACE_MINIMAL        1
+#define NGX_HTTP_TRACE_ALL            2
+#define NGX_HTTP_TRACE_LEVELS         3
+
 /* trace_response_header */
 #define NGX_HTTP_TRACE_SERVER_TIMING  1
 #define NGX_HTTP_TRACE_TRACERESPONSE  2
@@ -100,7 +106,8 @@ typedef struct {
                                         /* of ngx_http_trace_attribute_t * */
     ngx_str_t                    constant_attributes;    /* encoded */
     ngx_uint_t                   constant_attributes_n;
-    ngx_uint_t                   semconv;     /* default attributes, as bits */
+    ngx_uint_t                   level;       /* trace_default_attributes */
+    ngx_uint_t                   semconv;     /* of requests, as bits */
 } ngx_http_trace_pipeline_conf_t;
 
 
@@ -254,6 +261,8 @@ struct ngx_http_trace_ctx_s {
     ngx_http_log_handler_pt      log_handler;   /* that ours stands before */
     void                       **loc_conf;    /* of what has answered */
     ngx_http_trace_facts_t      *facts;       /* if it is not over then */
+    ngx_uint_t                   level[NGX_HTTP_TRACE_PIPELINES];
+                                              /* of attributes, at the end */
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     end;         /* 0: that of the request */
     uint64_t                     clock;       /* add to monotonic time */
@@ -362,6 +371,8 @@ char *ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_trace_default_attributes(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_trace_response_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_error_log_directive(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -443,7 +454,7 @@ ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
 NGX_HTTP_TRACE_APART void ngx_http_trace_request_spans(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
-    ngx_uint_t pipeline);
+    ngx_uint_t pipeline, ngx_uint_t level);
 void ngx_http_trace_span_attribute(otlp_span_t *span,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value);
 ngx_int_t ngx_http_trace_parse_int(ngx_str_t *value, int64_t *integer);
@@ -460,7 +471,7 @@ void ngx_http_trace_semconv_init(void);
 void ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table);
 void ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known);
 ngx_uint_t ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
-    ngx_uint_t pipeline);
+    ngx_uint_t level);
 ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
 void ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
     otlp_span_t *span, ngx_uint_t mask);

@@ -145,19 +145,22 @@ ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known)
 }
 
 
-/* the attributes that a pipeline's spans have by default */
+/* the attributes of a table that spans have by default */
 
 ngx_uint_t
-ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
-    ngx_uint_t pipeline)
+ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table, ngx_uint_t level)
 {
     ngx_uint_t  i, mask;
 
-    if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
+    if (level == NGX_HTTP_TRACE_ALL) {
         return NGX_HTTP_TRACE_SEMCONV_ALL;
     }
 
     mask = 0;
+
+    if (level == NGX_HTTP_TRACE_NONE) {
+        return mask;
+    }
 
     for (i = 0; table[i].name.len; i++) {
         if (table[i].minimal) {

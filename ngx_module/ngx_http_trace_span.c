@@ -138,10 +138,16 @@ ngx_http_trace_children(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
     otlp_span_head_t            head;
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_child_t     *child;
+    ngx_http_trace_loc_conf_t  *tlcf;
     ngx_http_trace_span_ctx_t  *sc;
 
     ctx = request->ctx;
     sc = &ctx->pipelines[pipeline];
+
+    tlcf = ngx_http_get_module_loc_conf(request->request,
+                                        ngx_http_trace_module);
+
+    ctx->level[pipeline] = tlcf->pipelines[pipeline].level;
 
     head.trace_id = sc->outbound.trace_id;
     head.tracestate.data = sc->tracestate.data;
@@ -261,7 +267,7 @@ ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
     ngx_http_trace_span_attributes(request->request, span, pcf);
 
     if (ctx->node.hops) {
-        ngx_http_trace_span_hops(span, &ctx->node, pipeline);
+        ngx_http_trace_span_hops(span, &ctx->node, pipeline, pcf->level);
     }
 
     if (pipeline == NGX_HTTP_TRACE_INTERNAL) {
@@ -279,11 +285,11 @@ ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
 }
 
 
-/* an event for each redirect; a user is told no more than in the span */
+/* an event for each redirect; it tells no more than the span does */
 
 void
 ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
-    ngx_uint_t pipeline)
+    ngx_uint_t pipeline, ngx_uint_t level)
 {
     ngx_str_t             *route;
     otlp_span_t            event;
@@ -296,17 +302,17 @@ ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
 
         route = &hop->location->pipelines[pipeline].route;
 
-        if (route->len) {
+        if (route->len && level >= NGX_HTTP_TRACE_MINIMAL) {
             otlp_span_string(&event, ngx_http_trace_key("http.route"),
                              route->data, route->len);
         }
 
-        if (pipeline == NGX_HTTP_TRACE_INTERNAL && hop->path.len) {
+        if (hop->path.len && level == NGX_HTTP_TRACE_ALL) {
             otlp_span_string(&event, ngx_http_trace_key("url.path"),
                              hop->path.data, hop->path.len);
         }
 
-        if (hop->status) {
+        if (hop->status && level >= NGX_HTTP_TRACE_MINIMAL) {
             otlp_span_int(&event,
                           ngx_http_trace_key("http.response.status_code"),
                           hop->status);

@@ -400,12 +400,13 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 {
     ngx_http_trace_subrequest_t *sub = data;
 
-    ngx_uint_t                          status;
+    ngx_uint_t                          status, level;
     ngx_http_request_t                 *r;
     ngx_http_trace_loc_conf_t          *tlcf;
     ngx_http_trace_subrequest_facts_t   facts;
 
     r = sub->request;
+    level = sub->ctx->level[pipeline];
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
@@ -427,9 +428,9 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 
     ngx_http_trace_semconv(ngx_http_trace_subrequest_semconvs, &facts, span,
                            ngx_http_trace_semconv_mask(
-                               ngx_http_trace_subrequest_semconvs, pipeline));
+                               ngx_http_trace_subrequest_semconvs, level));
 
-    ngx_http_trace_span_hops(span, &sub->node, pipeline);
+    ngx_http_trace_span_hops(span, &sub->node, pipeline, level);
 
     return status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
 }

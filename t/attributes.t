@@ -531,3 +531,75 @@ sub {
     is($_[3]{attributes}{'url.path'}, '/long', 'too long');
 }
 --- span_count: 4
+
+
+
+=== TEST 17: all of the default attributes, few, or none
+--- config
+trace internal on;
+trace user on;
+trace_routing acme;
+trace_context internal propagate header=x-op-traceparent;
+trace_attribute both a b;
+location /default { return 204; }
+location /all { trace_default_attributes user all; return 204; }
+location /minimal {
+    trace_default_attributes internal minimal;
+    location /minimal/inherited { return 204; }
+    location /minimal/not {
+        trace_default_attributes internal all;
+        return 204;
+    }
+    return 204;
+}
+location /none {
+    trace_default_attributes internal none;
+    trace_default_attributes user none;
+    return 204;
+}
+--- client eval
+sub { get('/default', '/all', '/minimal', '/minimal/inherited', '/minimal/not',
+          '/none') }
+--- check_spans eval
+sub {
+    my ($all, undef, $minimal, @internal) = map {
+        $_->{attributes}{'http.route'} = 'any' if $_->{attributes}{'http.route'};
+        $::json->encode([sort keys %{$_->{attributes}}])
+    } @_[0 .. 5];
+    my @user = map { $::json->encode([sort keys %{$_->{attributes}}]) }
+        @_[6 .. 11];
+
+    like($all, qr/client\.address/, 'internal: all');
+    unlike($minimal, qr/client\.address|network\.peer/, 'internal: minimal');
+    is($internal[0], $minimal, 'inherited');
+    is($internal[1], $all, 'changed back');
+    is($internal[2], '["a"]', 'internal: none but its own');
+    is($user[0], $minimal, 'user: minimal by itself');
+    is($user[1], $all, 'user: all');
+    is($user[5], '["a"]', 'user: none but its own');
+}
+--- span_count: 12
+
+
+
+=== TEST 18: attempts, subrequests and redirects have as few
+--- config
+trace internal on;
+trace_default_attributes internal minimal;
+location /t {
+    auth_request /auth;
+    error_page 502 = @fallback;
+    proxy_pass http://127.0.0.1:1;
+}
+location @fallback { return 503; }
+location = /auth { internal; return 204; }
+--- request
+GET /t
+--- error_code: 503
+--- error_log
+connect() failed
+--- tree
+SERVER GET @fallback 503 error=503 client.address=-
+  * redirect http.route=@fallback url.path=-
+  INTERNAL subrequest /auth 204 url.path=-
+  CLIENT GET error=connect url.full=- server.address=- network.peer.address=-

@@ -107,6 +107,17 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     ['trace_routing a; trace_routing b;',
      '"trace_routing" directive is duplicate'],
 
+    ['trace_default_attributes user some;',
+     qq{invalid value "some" in "trace_default_attributes user", write "all",}
+     . ' "minimal" or "none"'],
+    ['trace_default_attributes both all;',
+     'invalid pipeline "both" in "trace_default_attributes", write "internal"'
+     . ' or "user"'],
+    ['trace_default_attributes user all; trace_default_attributes user none;',
+     '"trace_default_attributes" directive is duplicate'],
+    ['trace_upstream on;',
+     'invalid value "on" in "trace_upstream", write "both", "internal", "user"'
+     . ' or "off"'],
     ['trace_span_name;', "$arguments \"trace_span_name\" directive"],
     ['trace_span_name foo x;',
      qq{invalid pipeline "foo" in "trace_span_name", $one_or_both}],
