@@ -10,6 +10,8 @@
 static ngx_uint_t ngx_http_trace_word(ngx_str_t *name);
 static ngx_int_t ngx_http_trace_context_headers(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *name);
+static ngx_int_t ngx_http_trace_trust_if(ngx_conf_t *cf,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *param);
 static ngx_int_t ngx_http_trace_optional_pipelines(ngx_conf_t *cf,
     ngx_command_t *cmd);
 static ngx_int_t ngx_http_trace_find_pipeline(ngx_str_t *name);
@@ -325,6 +327,19 @@ ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
+        if (ngx_strcmp(value[i].data, "realip") == 0) {
+            pcf->trust_realip = 1;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "if=", 3) == 0) {
+            if (ngx_http_trace_trust_if(cf, pcf, &value[i]) != NGX_OK) {
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
         cidr = ngx_array_push(pcf->trusted);
         if (cidr == NULL) {
             return NGX_CONF_ERROR;
@@ -343,7 +358,8 @@ ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid address \"%V\" in \"trace_trusted\", "
                                "write an address, a network as "
-                               "\"192.0.2.0/24\", \"unix:\" or \"all\"",
+                               "\"192.0.2.0/24\", \"unix:\", \"all\" or "
+                               "\"if=$variable\"",
                                &value[i]);
             return NGX_CONF_ERROR;
         }
@@ -357,7 +373,49 @@ ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
+    if (pcf->trust_realip && pcf->trusted->nelts == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no address before \"realip\" in "
+                           "\"trace_trusted\", write the networks of the "
+                           "clients that are believed");
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_trust_if(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_str_t *param)
+{
+    ngx_str_t                          value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    value.data = param->data + 3;
+    value.len = param->len - 3;
+
+    if (pcf->trust_if || ngx_strlchr(value.data, value.data + value.len, '$')
+                         == NULL)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"trace_trusted\", "
+                           "write one \"if=$variable\"", param);
+        return NGX_ERROR;
+    }
+
+    pcf->trust_if = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (pcf->trust_if == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value;
+    ccv.complex_value = pcf->trust_if;
+
+    return ngx_http_compile_complex_value(&ccv);
 }
 
 

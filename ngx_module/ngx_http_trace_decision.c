@@ -101,6 +101,20 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 }
 
 
+/* an "if=": true is what is neither empty nor 0 */
+
+ngx_uint_t
+ngx_http_trace_condition(ngx_http_request_t *r,
+    ngx_http_complex_value_t *value)
+{
+    ngx_str_t  text;
+
+    return ngx_http_complex_value(r, value, &text) == NGX_OK
+           && text.len
+           && !(text.len == 1 && text.data[0] == '0');
+}
+
+
 static ngx_uint_t
 ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)

@@ -633,6 +633,8 @@ ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
     if (conf->trust_all == NGX_CONF_UNSET) {
         conf->trust_all = prev->trust_all;
         conf->trusted = prev->trusted;
+        conf->trust_realip = prev->trust_realip;
+        conf->trust_if = prev->trust_if;
     }
 
     /*

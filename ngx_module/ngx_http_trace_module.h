@@ -95,6 +95,8 @@ typedef struct {
     ngx_flag_t                   trust_all;        /* may stay unset */
     ngx_uint_t                   believe_all;
     ngx_array_t                 *trusted;          /* of ngx_cidr_t */
+    ngx_uint_t                   trust_realip;     /* its address counts */
+    ngx_http_complex_value_t    *trust_if;
 
     ngx_http_complex_value_t    *span_name;
     ngx_str_t                    route;       /* empty: not to be told */
@@ -432,6 +434,8 @@ ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 
 NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_decide(
     ngx_http_request_t *r);
+ngx_uint_t ngx_http_trace_condition(ngx_http_request_t *r,
+    ngx_http_complex_value_t *value);
 
 
 /* ngx_http_trace_propagation.c */

@@ -195,10 +195,15 @@ ngx_http_trace_trusted(ngx_http_request_t *r,
         return 0;
     }
 
+    if (pcf->trust_if && ngx_http_trace_condition(r, pcf->trust_if)) {
+        return 1;
+    }
+
     sa = r->connection->sockaddr;
 
-    if (ngx_http_trace_socket_peer(r, &text, NULL) == NGX_DONE) {
-
+    if (!pcf->trust_realip
+        && ngx_http_trace_socket_peer(r, &text, NULL) == NGX_DONE)
+    {
         /* realip has put the client in the place of the connection's peer */
 
         if (text.len >= 5 && ngx_strncmp(text.data, "unix:", 5) == 0) {

@@ -429,15 +429,10 @@ ngx_http_trace_span_attributes(ngx_http_request_t *r, otlp_span_t *span,
 
     for (i = 0; i < pcf->variable_attributes->nelts; i++) {
 
-        if (attr[i]->condition) {
-
-            if (ngx_http_complex_value(r, attr[i]->condition, &value)
-                != NGX_OK
-                || value.len == 0
-                || (value.len == 1 && value.data[0] == '0'))
-            {
-                continue;
-            }
+        if (attr[i]->condition
+            && !ngx_http_trace_condition(r, attr[i]->condition))
+        {
+            continue;
         }
 
         if (ngx_http_complex_value(r, &attr[i]->value, &value) == NGX_OK) {

@@ -20,7 +20,8 @@ my $apart = 'trace_context internal propagate header=x-op-traceparent;';
 
 my $mode = 'write "ignore", "extract", "inject" or "propagate"';
 my $decision = 'write "on", "off" or a variable';
-my $address = 'write an address, a network as "192.0.2.0/24", "unix:" or "all"';
+my $address = 'write an address, a network as "192.0.2.0/24", "unix:", "all" or'
+    . ' "if=$variable"';
 my $unix_or_http = 'write "unix:/path" or "http://host:port"; for https, let a'
     . ' collector beside nginx send it on';
 my $host_and_port = 'write a host that has an address when nginx starts, and a'
@@ -99,6 +100,16 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
             qq{network "$_" in "trace_trusted" has bits behind its mask,}
             . ' write the first address of the network or a longer mask'] }
         qw(10.0.0.1/8 2001:db8::1/64)),
+    (map { ["trace_trusted user $_;",
+            qq{invalid parameter "if=1" in "trace_trusted", write one}
+            . ' "if=$variable"'] }
+        'if=1', 'all if=1'),
+    ['trace_trusted user if=$host if=$uri;',
+     'invalid parameter "if=$uri" in "trace_trusted", write one'
+     . ' "if=$variable"'],
+    ['trace_trusted user realip;',
+     'no address before "realip" in "trace_trusted", write the networks of'
+     . ' the clients that are believed'],
     ['trace_trusted user all; trace_trusted user unix:;',
      '"trace_trusted" directive is duplicate'],
 

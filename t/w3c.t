@@ -759,3 +759,54 @@ location /t {
 --- exchanges eval
 [{ send => [$::VALID, 'X-Forwarded-For: 10.0.0.1'] },
  { send => [$::VALID, 'X-Forwarded-For: unix:'] }]
+
+
+
+=== TEST 60: unless the operator says that it is
+--- config
+set_real_ip_from 127.0.0.1;
+real_ip_header X-Forwarded-For;
+location /t {
+    trace internal on;
+    trace_trusted internal 10.0.0.0/8 realip;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+--- exchanges eval
+[{ send => [$::VALID, 'X-Forwarded-For: 10.0.0.1'], trace => [$::T, $::P] },
+ { send => [$::VALID, 'X-Forwarded-For: 192.0.2.1'] },
+ { send => [$::VALID] }]
+
+
+
+=== TEST 61: who knows a secret is believed, from wherever
+--- http
+map $http_x_key $known { secret 1; zero 0; }
+--- config
+location /t {
+    trace internal on;
+    trace_trusted internal 192.0.2.0/24 if=$known;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+--- exchanges eval
+[{ send => [$::VALID, 'X-Key: secret'], trace => [$::T, $::P] },
+ { send => [$::VALID, 'X-Key: guess'] },
+ { send => [$::VALID, 'X-Key: zero'] },
+ { send => [$::VALID] }]
+
+
+
+=== TEST 62: inherited as a whole
+--- http
+map $http_x_key $known { secret 1; }
+trace_trusted internal if=$known;
+--- config
+trace internal on;
+location /t/unix {
+    trace_trusted internal unix:;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+location /t { proxy_pass http://$TEST_NGINX_UPSTREAM:/; }
+--- exchanges eval
+[{ send => [$::VALID, 'X-Key: secret'], trace => [$::T, $::P] },
+ { send => [$::VALID] },
+ { send => [$::VALID, 'X-Key: secret'], uri => '/t/unix' }]
