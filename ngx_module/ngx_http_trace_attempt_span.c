@@ -250,10 +250,8 @@ ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
         facts->status_code = attempt->status;
 
         if (attempt->status >= 400 && facts->error_type.len == 0) {
-            facts->error_type.data = facts->error;
-            facts->error_type.len = ngx_sprintf(facts->error, "%i",
-                                                attempt->status)
-                                    - facts->error;
+            ngx_http_trace_status_error(attempt->status, facts->error,
+                                        &facts->error_type);
         }
     }
 
@@ -298,10 +296,7 @@ ngx_http_trace_attempt_peer(ngx_str_t *name,
         address->len = p - 1 - name->data;
     }
 
-    if (address->len > 2 && address->data[0] == '[') {
-        address->data++;
-        address->len -= 2;
-    }
+    ngx_http_trace_unbracket(address);
 }
 
 
@@ -424,7 +419,6 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
     ngx_str_t *uri)
 {
     u_char               *minor;
-    size_t                len;
     ngx_buf_t            *b;
     ngx_http_upstream_t  *u;
 
@@ -441,12 +435,8 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
 
     *uri = u->uri;
 
-    len = u->uri.data - 1 - b->start;
-
-    if (len != method->len || ngx_memcmp(b->start, method->data, len) != 0) {
-        method->data = b->start;
-        method->len = len;
-    }
+    method->data = b->start;
+    method->len = u->uri.data - 1 - b->start;
 
     up->protocol_version = ngx_http_trace_version(*minor == '0'
                                                   ? NGX_HTTP_VERSION_10

@@ -389,14 +389,8 @@ static ngx_int_t
 ngx_http_trace_trust_if(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_str_t *param)
 {
-    ngx_str_t                          value;
-    ngx_http_compile_complex_value_t   ccv;
-
-    value.data = param->data + 3;
-    value.len = param->len - 3;
-
-    if (pcf->trust_if || ngx_strlchr(value.data, value.data + value.len, '$')
-                         == NULL)
+    if (pcf->trust_if
+        || ngx_strlchr(param->data, param->data + param->len, '$') == NULL)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\" in \"trace_trusted\", "
@@ -404,8 +398,24 @@ ngx_http_trace_trust_if(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *pcf,
         return NGX_ERROR;
     }
 
-    pcf->trust_if = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (pcf->trust_if == NULL) {
+    return ngx_http_trace_if(cf, param, &pcf->trust_if);
+}
+
+
+/* what is behind "if=", for ngx_http_trace_condition() */
+
+ngx_int_t
+ngx_http_trace_if(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_complex_value_t **condition)
+{
+    ngx_str_t                          value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    value.data = param->data + 3;
+    value.len = param->len - 3;
+
+    *condition = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*condition == NULL) {
         return NGX_ERROR;
     }
 
@@ -413,7 +423,7 @@ ngx_http_trace_trust_if(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *pcf,
 
     ccv.cf = cf;
     ccv.value = &value;
-    ccv.complex_value = pcf->trust_if;
+    ccv.complex_value = *condition;
 
     return ngx_http_compile_complex_value(&ccv);
 }

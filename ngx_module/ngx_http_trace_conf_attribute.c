@@ -109,9 +109,8 @@ static ngx_int_t
 ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
     ngx_http_trace_attribute_t *attr, ngx_str_t *value)
 {
-    ngx_str_t                          s;
-    ngx_conf_enum_t                   *e;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t         s;
+    ngx_conf_enum_t  *e;
 
     if (ngx_strncmp(value->data, "type=", 5) == 0) {
         s.data = value->data + 5;
@@ -138,21 +137,7 @@ ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
         return NGX_ERROR;
     }
 
-    s.data = value->data + 3;
-    s.len = value->len - 3;
-
-    attr->condition = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (attr->condition == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &s;
-    ccv.complex_value = attr->condition;
-
-    return ngx_http_compile_complex_value(&ccv);
+    return ngx_http_trace_if(cf, value, &attr->condition);
 }
 
 

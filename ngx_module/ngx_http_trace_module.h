@@ -332,17 +332,20 @@ typedef struct {
 
 /* the tables of them: those of a type stand together, in this order */
 
+#define ngx_http_trace_semconv_of(type, name, minimal, facts, field)          \
+    { ngx_string(name), minimal, type, offsetof(facts, field),                \
+      { { 0 }, 0 } }
+
 #define ngx_http_trace_known(name, minimal, facts, field)                     \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_KNOWN,                        \
-      offsetof(facts, field), { { 0 }, 0 } }
+    ngx_http_trace_semconv_of(NGX_HTTP_TRACE_KNOWN, name, minimal, facts,     \
+                              field)
 
 #define ngx_http_trace_str(name, minimal, facts, field)                       \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_STRING,                       \
-      offsetof(facts, field), { { 0 }, 0 } }
+    ngx_http_trace_semconv_of(NGX_HTTP_TRACE_STRING, name, minimal, facts,    \
+                              field)
 
 #define ngx_http_trace_num(name, minimal, facts, field)                       \
-    { ngx_string(name), minimal, NGX_HTTP_TRACE_INT,                          \
-      offsetof(facts, field), { { 0 }, 0 } }
+    ngx_http_trace_semconv_of(NGX_HTTP_TRACE_INT, name, minimal, facts, field)
 
 #define ngx_http_trace_null_semconv                                           \
     { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0, { { 0 }, 0 } }
@@ -387,6 +390,8 @@ ngx_conf_enum_t *ngx_http_trace_enum(ngx_conf_enum_t *e,
     ngx_str_t *name);
 ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *name);
+ngx_int_t ngx_http_trace_if(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_complex_value_t **condition);
 
 
 /* ngx_http_trace_conf_attribute.c */
@@ -473,7 +478,6 @@ ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 
 void ngx_http_trace_semconv_init(void);
 void ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table);
-void ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known);
 ngx_uint_t ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
     ngx_uint_t level);
 ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
@@ -491,6 +495,9 @@ ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
     ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
 void ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query);
+void ngx_http_trace_status_error(ngx_uint_t status, u_char *buf,
+    ngx_str_t *error);
+void ngx_http_trace_unbracket(ngx_str_t *host);
 void ngx_http_trace_gone(ngx_http_request_t *r, ngx_str_t *error);
 ngx_uint_t ngx_http_trace_cut(ngx_http_request_t *r);
 

@@ -9,6 +9,8 @@
 #include "ngx_http_trace_module.h"
 
 
+static void ngx_http_trace_semconv_encode(char *name,
+    ngx_http_trace_known_t *known);
 static void ngx_http_trace_method_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 static void ngx_http_trace_url_facts(ngx_http_request_t *r,
@@ -135,7 +137,7 @@ ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table)
 }
 
 
-void
+static void
 ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known)
 {
     for ( /* void */ ; known->value.len; known++) {
@@ -516,14 +518,7 @@ ngx_http_trace_server_facts(ngx_http_request_t *r,
 
     facts->server_port = ngx_http_trace_server_port(r);
 
-    /* the brackets of an IPv6 address belong to the URI, not to the address */
-
-    if (host->len > 2 && host->data[0] == '['
-        && host->data[host->len - 1] == ']')
-    {
-        host->data++;
-        host->len -= 2;
-    }
+    ngx_http_trace_unbracket(host);
 }
 
 
@@ -682,9 +677,7 @@ ngx_http_trace_status_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     error->len = 0;
 
     if (facts->status >= 500) {
-        error->data = facts->error;
-        error->len = ngx_sprintf(facts->error, "%ui", facts->status)
-                     - facts->error;
+        ngx_http_trace_status_error(facts->status, facts->error, error);
 
     } else if (facts->status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
         ngx_http_trace_gone(r, error);
@@ -709,6 +702,30 @@ ngx_http_trace_status_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     } else if (c->error) {
         ngx_http_trace_gone(r, error);
+    }
+}
+
+
+/* a status as error.type, written into NGX_INT_T_LEN bytes at |buf| */
+
+void
+ngx_http_trace_status_error(ngx_uint_t status, u_char *buf, ngx_str_t *error)
+{
+    error->data = buf;
+    error->len = ngx_sprintf(buf, "%ui", status) - buf;
+}
+
+
+/* the brackets of an IPv6 address belong to the URI, not to the address */
+
+void
+ngx_http_trace_unbracket(ngx_str_t *host)
+{
+    if (host->len > 2 && host->data[0] == '['
+        && host->data[host->len - 1] == ']')
+    {
+        host->data++;
+        host->len -= 2;
     }
 }
 

@@ -421,9 +421,7 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
         ngx_http_trace_gone(r, &facts.error_type);
 
     } else if (status >= 500) {
-        facts.error_type.data = facts.error;
-        facts.error_type.len = ngx_sprintf(facts.error, "%ui", status)
-                               - facts.error;
+        ngx_http_trace_status_error(status, facts.error, &facts.error_type);
     }
 
     ngx_http_trace_semconv(ngx_http_trace_subrequest_semconvs, &facts, span,

@@ -139,13 +139,7 @@ ngx_http_trace_balancer_encode(ngx_conf_t *cf,
                                     balancer->url_tls.data + 5)
                         - (p + 2 * size);
 
-    /* the brackets of an IPv6 address belong to the URL */
-
-    if (host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']')
-    {
-        host.data++;
-        host.len -= 2;
-    }
+    ngx_http_trace_unbracket(&host);
 
     otlp_span_attributes_begin(&span, p, size);
 
