@@ -42,11 +42,10 @@ ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_int_t                          mask;
-    ngx_uint_t                         i;
-    ngx_http_trace_attribute_t         attr;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                   *value;
+    ngx_int_t                    mask;
+    ngx_uint_t                   i;
+    ngx_http_trace_attribute_t   attr;
 
     value = cf->args->elts;
 
@@ -70,13 +69,9 @@ ngx_http_trace_attribute(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         attr.type = NGX_HTTP_TRACE_STRINGS;
     }
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[3];
-    ccv.complex_value = &attr.value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (ngx_http_trace_value_compile(cf, &cmd->name, &value[3], &attr.value)
+        != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -112,6 +107,8 @@ ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
     ngx_str_t         s;
     ngx_conf_enum_t  *e;
 
+    static ngx_str_t  directive = ngx_string("trace_attribute");
+
     if (ngx_strncmp(value->data, "type=", 5) == 0) {
         s.data = value->data + 5;
         s.len = value->len - 5;
@@ -137,7 +134,12 @@ ngx_http_trace_attribute_parameter(ngx_conf_t *cf,
         return NGX_ERROR;
     }
 
-    return ngx_http_trace_if(cf, value, &attr->condition);
+    s.data = value->data + 3;
+    s.len = value->len - 3;
+
+    attr->condition = ngx_http_trace_value_new(cf, &directive, &s);
+
+    return attr->condition ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -151,18 +153,18 @@ ngx_http_trace_attribute_constant(ngx_conf_t *cf,
     int64_t    integer;
     ngx_int_t  rc;
 
-    if (attr->value.lengths || attr->value.value.len == 0) {
+    if (attr->value.complex.lengths || attr->value.complex.value.len == 0) {
         return NGX_OK;
     }
 
     switch (attr->type) {
 
     case NGX_HTTP_TRACE_INT:
-        rc = ngx_http_trace_parse_int(&attr->value.value, &integer);
+        rc = ngx_http_trace_parse_int(&attr->value.complex.value, &integer);
         break;
 
     case NGX_HTTP_TRACE_DOUBLE:
-        rc = ngx_http_trace_parse_double(&attr->value.value, &number);
+        rc = ngx_http_trace_parse_double(&attr->value.complex.value, &number);
         break;
 
     default:
@@ -173,7 +175,7 @@ ngx_http_trace_attribute_constant(ngx_conf_t *cf,
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid value \"%V\" in \"trace_attribute\", "
                            "write %s, or leave \"type=\" out",
-                           &attr->value.value,
+                           &attr->value.complex.value,
                            attr->type == NGX_HTTP_TRACE_INT
                            ? "an integer" : "a number");
     }
@@ -340,7 +342,7 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
     for (i = 0; i < n; i++) {
         size += NGX_HTTP_TRACE_ATTRIBUTE_SIZE + attr[i].name.len
-                + 3 * attr[i].value.value.len;
+                + 3 * attr[i].value.complex.value.len;
     }
 
     size = ngx_min(size, OTLP_SPAN_MAX);
@@ -371,7 +373,7 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
         conf->semconv &= ~ngx_http_trace_semconv_bit(&attr[i].name);
 
-        if (attr[i].condition || attr[i].value.lengths) {
+        if (attr[i].condition || attr[i].value.complex.lengths) {
             variable = ngx_array_push(conf->variable_attributes);
             *variable = &attr[i];
             continue;
@@ -379,7 +381,7 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
         pos = span.pos;
 
-        ngx_http_trace_span_attribute(&span, &attr[i], &attr[i].value.value);
+        ngx_http_trace_span_attribute(&span, &attr[i], &attr[i].value.complex.value);
 
         conf->constant_attributes_n += (span.pos != pos);
     }

@@ -102,7 +102,12 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     /* most of it is only read with a flag that says that it was written */
 
     ctx->decided = 0;
+    ctx->settled = 0;
+    ctx->ours = 0;
+    ctx->edits = 0;
     ctx->recorded = 0;
+    ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED] = 0;
+    ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] = 0;
     ctx->background = 0;
     ctx->end = 0;
     ctx->children = NULL;
@@ -125,6 +130,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         sc->formatted = 0;
         sc->queued = 0;
         sc->tracestate.len = 0;
+        sc->sent = NULL;
 
         ctx->node.span_id[i] = sc->outbound.parent_id;
     }

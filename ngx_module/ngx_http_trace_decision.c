@@ -1,8 +1,9 @@
 
 /*
  * Record or not: for each request and pipeline, at the first need after the
- * rewrites, when the location is known.  A yes stays; after an internal
- * redirect the new location may make a no a yes.
+ * rewrites, when the location is known.  A yes stays, and so does what was
+ * sampled; the no of "off" and of a variable is asked again where an internal
+ * redirect goes.
  */
 
 
@@ -11,6 +12,14 @@
 
 static ngx_uint_t ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
+static void ngx_http_trace_begin(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_uint_t pipeline);
+static ngx_uint_t ngx_http_trace_sample(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_decision_t *decision,
+    ngx_http_trace_span_ctx_t *sc, uint64_t *threshold);
+static void ngx_http_trace_threshold(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc, uint64_t threshold);
 
 
 /*
@@ -21,10 +30,10 @@ static ngx_uint_t ngx_http_trace_wanted(ngx_http_request_t *r,
 ngx_http_trace_ctx_t *
 ngx_http_trace_decide(ngx_http_request_t *r)
 {
-    ngx_uint_t                  i, wanted;
-    ngx_http_trace_ctx_t       *ctx;
-    ngx_http_trace_span_ctx_t  *sc;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_uint_t                       i, wanted;
+    ngx_http_trace_ctx_t            *ctx;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
 
     r = r->main;
 
@@ -39,23 +48,21 @@ ngx_http_trace_decide(ngx_http_request_t *r)
     wanted = 0;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        pcf = &tlcf->pipelines[i];
 
-        /*
-         * Ours may go with it, and comes back when it is injected again.
-         * Without memory nothing is begun that would continue it.
-         */
+        if (pcf->ask_trust) {
 
-        if (!tlcf->pipelines[i].believe_all
-            && ngx_http_trace_distrust(r, &tlcf->pipelines[i]) != NGX_OK)
+            if (ngx_http_trace_believe(r, pcf, i) == NGX_ERROR) {
+                continue;
+            }
+
+            ctx = ngx_http_trace_get_ctx(r);
+        }
+
+        if (pcf->decision
+            && !(ctx && (ctx->settled & (1 << i)))
+            && ngx_http_trace_wanted(r, pcf))
         {
-            continue;
-        }
-
-        if (ctx && (ctx->recorded & (1 << i))) {
-            continue;
-        }
-
-        if (ngx_http_trace_wanted(r, &tlcf->pipelines[i])) {
             wanted |= 1 << i;
         }
     }
@@ -75,17 +82,8 @@ ngx_http_trace_decide(ngx_http_request_t *r)
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-
-        if (!(wanted & (1 << i))) {
-            continue;
-        }
-
-        sc = &ctx->pipelines[i];
-
-        ngx_http_trace_extract(r, &tlcf->pipelines[i], sc);
-
-        if (ngx_http_trace_ids(sc) == NGX_OK) {
-            ctx->recorded |= 1 << i;
+        if (wanted & (1 << i)) {
+            ngx_http_trace_begin(r, ctx, &tlcf->pipelines[i], i);
         }
     }
 
@@ -101,38 +99,172 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 }
 
 
-/* an "if=": true is what is neither empty nor 0 */
-
-ngx_uint_t
-ngx_http_trace_condition(ngx_http_request_t *r,
-    ngx_http_complex_value_t *value)
-{
-    ngx_str_t  text;
-
-    return ngx_http_complex_value(r, value, &text) == NGX_OK
-           && text.len
-           && !(text.len == 1 && text.data[0] == '0');
-}
-
+/* whether there is anything to begin: a variable alone that says no is "off" */
 
 static ngx_uint_t
 ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)
 {
+    return !pcf->only_variable
+           || ngx_http_trace_variable_true(r, pcf->decision->variable);
+}
+
+
+/* whether a variable asks for a trace */
+
+ngx_uint_t
+ngx_http_trace_variable_true(ngx_http_request_t *r, ngx_int_t index)
+{
     ngx_http_variable_value_t  *v;
 
-    if (pcf->decision != NGX_HTTP_TRACE_VALUE) {
-        return pcf->decision;
+    v = &r->variables[index];
+
+    if (!v->valid || v->no_cacheable) {
+        v = ngx_http_get_flushed_variable(r, index);
     }
 
-    v = ngx_http_get_flushed_variable(r, pcf->decision_value);
+    return v && !v->not_found && v->len
+           && !(v->len == 1 && v->data[0] == '0')
+           && !(v->len == 3 && ngx_strncmp(v->data, "off", 3) == 0);
+}
 
-    if (v == NULL || v->not_found || v->len == 0
-        || (v->len == 1 && v->data[0] == '0')
-        || (v->len == 3 && ngx_strncmp(v->data, "off", 3) == 0))
+
+static void
+ngx_http_trace_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
+{
+    uint64_t                    threshold;
+    ngx_uint_t                  bit, sampled;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    bit = 1 << pipeline;
+    sc = &ctx->pipelines[pipeline];
+
+    ngx_http_trace_extract(r, pcf, sc);
+
+    sampled = ngx_http_trace_sample(r, ctx, pcf->decision, sc, &threshold);
+
+    ctx->settled |= bit;
+
+    /* one that takes no part changes nothing: W3C Trace Context, 3.4 */
+
+    if (!sampled && sc->parent && !pcf->keeps) {
+        return;
+    }
+
+    if (ngx_http_trace_ids(sc) != NGX_OK) {
+        return;
+    }
+
+    if (!sampled) {
+        sc->outbound.flags &= ~TRACEPARENT_FLAG_SAMPLED;
+        sc->formatted = 0;
+    }
+
+    if ((pcf->decision->words & NGX_HTTP_TRACE_SAMPLING)
+        && (sc->tracestate.len || threshold != TRACEPARENT_THRESHOLD_NONE))
     {
-        return 0;
+        ngx_http_trace_threshold(r, sc, threshold);
     }
 
-    return 1;
+    ctx->ours |= bit;
+    ctx->edits = 1;
+
+    if (sampled || pcf->keeps) {
+        ctx->recorded |= bit;
+    }
+}
+
+
+/* |*threshold| is to be sent, see traceparent/sampler.h */
+
+static ngx_uint_t
+ngx_http_trace_sample(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_decision_t *decision, ngx_http_trace_span_ctx_t *sc,
+    uint64_t *threshold)
+{
+    ngx_uint_t              sampled;
+    traceparent_sampling_t  sampling;
+
+    *threshold = TRACEPARENT_THRESHOLD_NONE;
+
+    if (decision->words & NGX_HTTP_TRACE_ON) {
+        return 1;
+    }
+
+    if ((decision->words & NGX_HTTP_TRACE_VARIABLE)
+        && ngx_http_trace_variable_true(r, decision->variable))
+    {
+        sampled = 1;
+
+    } else if ((decision->words & NGX_HTTP_TRACE_PARENT) && sc->parent) {
+
+        sampled = sc->inbound.flags & TRACEPARENT_FLAG_SAMPLED;
+
+        traceparent_sampler_read(&sampling, sc->inbound.trace_id,
+                                 sc->tracestate.data, sc->tracestate.len);
+
+        *threshold = traceparent_sampler_follow(&sampling, sampled);
+
+    } else if (decision->words & NGX_HTTP_TRACE_RATIO) {
+
+        /* a new trace has its id now */
+
+        if (!sc->parent && ngx_http_trace_ids(sc) != NGX_OK) {
+            return 0;
+        }
+
+        traceparent_sampler_read(&sampling,
+                                 sc->parent ? sc->inbound.trace_id
+                                            : sc->outbound.trace_id,
+                                 sc->tracestate.data, sc->tracestate.len);
+
+        sampled = (sampling.randomness >= decision->threshold);
+
+        if (sampled) {
+            *threshold = decision->threshold;
+        }
+
+    } else {
+        sampled = ((decision->words & NGX_HTTP_TRACE_RATE) != 0);
+    }
+
+    if (decision->words & NGX_HTTP_TRACE_RATE) {
+        *threshold = TRACEPARENT_THRESHOLD_NONE;
+
+        sampled = sampled && ngx_http_trace_rate_take(ctx, decision);
+    }
+
+    return sampled;
+}
+
+
+/* without memory better none than one that is wrong */
+
+static void
+ngx_http_trace_threshold(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
+    uint64_t threshold)
+{
+    int      rc;
+    size_t   len;
+    u_char  *p;
+
+    len = sc->tracestate.len + TRACEPARENT_THRESHOLD_ROOM;
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        sc->tracestate.len = 0;
+        return;
+    }
+
+    rc = traceparent_sampler_write(p, &len, sc->tracestate.data,
+                                   sc->tracestate.len, threshold);
+
+    if (rc == 1) {
+        sc->tracestate.data = p;
+        sc->tracestate.len = len;
+
+    } else if (rc < 0) {
+        sc->tracestate.len = 0;
+    }
 }

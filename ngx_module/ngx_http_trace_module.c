@@ -7,15 +7,18 @@
 #include "ngx_http_trace_module.h"
 
 
+static ngx_int_t ngx_http_trace_post_read_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_server_rewrite_handler(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_unread_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_enter(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t on);
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t todo);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
-static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_log(
     ngx_http_request_t *r);
@@ -34,6 +37,10 @@ static void ngx_http_trace_merge_response(ngx_http_trace_main_conf_t *tmcf,
     ngx_http_trace_loc_conf_t *prev, ngx_http_trace_loc_conf_t *conf);
 static void ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
     ngx_http_trace_pipeline_conf_t *conf);
+static void ngx_http_trace_merge_trust(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf, ngx_http_trace_loc_conf_t *location,
+    ngx_http_trace_pipeline_conf_t *prev, ngx_uint_t pipeline);
+static void ngx_http_trace_merge_hooks(ngx_http_trace_loc_conf_t *conf);
 static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_init_exporters(ngx_conf_t *cf,
@@ -44,6 +51,8 @@ static void ngx_http_trace_content_handlers(
     ngx_http_trace_main_conf_t *tmcf);
 static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
+static ngx_int_t ngx_http_trace_first_handler(ngx_conf_t *cf,
+    ngx_uint_t phase, ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_trace_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_trace_init_process(ngx_cycle_t *cycle);
 static void ngx_http_trace_exit_process(ngx_cycle_t *cycle);
@@ -74,7 +83,7 @@ static ngx_command_t  ngx_http_trace_commands[] = {
 
     { ngx_string("trace"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
-                        |NGX_CONF_TAKE2,
+                        |NGX_CONF_2MORE,
       ngx_http_trace,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -82,7 +91,7 @@ static ngx_command_t  ngx_http_trace_commands[] = {
 
     { ngx_string("trace_context"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
-                        |NGX_CONF_TAKE23,
+                        |NGX_CONF_2MORE,
       ngx_http_trace_context,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -96,10 +105,26 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       0,
       NULL },
 
+    { ngx_string("trace_control_header"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_1MORE,
+      ngx_http_trace_control_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("trace_keep"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE1,
+      ngx_http_trace_keep,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("trace_routing"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
                         |NGX_CONF_TAKE1,
-      ngx_http_trace_routing_directive,
+      ngx_http_trace_value_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_trace_loc_conf_t, routing),
       NULL },
@@ -215,6 +240,46 @@ static ngx_http_trace_header_t  ngx_http_trace_default_headers[] = {
 
 
 /*
+ * First of all phases: headers that are not to be believed go before anything
+ * sees them.
+ */
+
+static ngx_int_t
+ngx_http_trace_post_read_handler(ngx_http_request_t *r)
+{
+    ngx_http_trace_distrust(r);
+
+    return NGX_DECLINED;
+}
+
+
+/* a request that nginx could not read begins here, on its way to a error page */
+
+static ngx_int_t
+ngx_http_trace_server_rewrite_handler(ngx_http_request_t *r)
+{
+    if (r->internal && r == r->main && ngx_http_trace_get_ctx(r) == NULL) {
+        ngx_http_trace_distrust(r);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* and here, if it has none; it stands before the access log */
+
+static ngx_int_t
+ngx_http_trace_unread_handler(ngx_http_request_t *r)
+{
+    if (r->phase_handler == 0 && !r->internal) {
+        ngx_http_trace_distrust(r);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
  * A request or subrequest enters a location.  Starts the clock where it is
  * plain that there will be a span: a "return" may follow, and then the next
  * hook is that of the log phase, when the client has its response already.
@@ -230,8 +295,8 @@ ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (ctx || tlcf->on || r->internal) {
-        ngx_http_trace_enter(r, ctx, tlcf->on);
+    if (ctx || tlcf->enter || r->internal) {
+        ngx_http_trace_enter(r, ctx, tlcf->enter);
     }
 
     return NGX_DECLINED;
@@ -240,15 +305,20 @@ ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
 
 static void
 ngx_http_trace_enter(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t on)
+    ngx_uint_t todo)
 {
     ngx_http_trace_node_t  *node;
+
+    if ((todo & NGX_HTTP_TRACE_DISTRUST) && r == r->main) {
+        ngx_http_trace_distrust(r);
+        ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+    }
 
     if (ctx == NULL && (r->main->internal || r->main->filter_finalize)) {
         ctx = ngx_http_trace_get_ctx(r);
     }
 
-    if (ctx == NULL && on) {
+    if (ctx == NULL && (todo & NGX_HTTP_TRACE_START)) {
         ctx = ngx_http_trace_create_ctx(r);
     }
 
@@ -291,7 +361,7 @@ ngx_http_trace_settle(ngx_http_request_t *r)
     ctx = ngx_http_trace_decide(r);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (!ctx->recorded) {
+    if (!ctx->edits) {
         return NGX_DECLINED;
     }
 
@@ -302,7 +372,7 @@ ngx_http_trace_settle(ngx_http_request_t *r)
     /* redirected to where nobody stands before the content handler */
 
     if (tlcf->handler == NULL && r->content_handler) {
-        ngx_http_trace_send(r, ctx);
+        ngx_http_trace_send(r);
     }
 
     return NGX_DECLINED;
@@ -321,12 +391,11 @@ ngx_http_trace_content_handler(ngx_http_request_t *r)
     ngx_http_trace_loc_conf_t  *tlcf;
 
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
-
-    if (ctx && ctx->recorded) {
-        ngx_http_trace_send(r, ctx);
-    }
-
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->edits || (ctx && ctx->edits)) {
+        ngx_http_trace_send(r);
+    }
 
     return tlcf->handler(r);
 }
@@ -335,16 +404,42 @@ ngx_http_trace_content_handler(ngx_http_request_t *r)
 /* without memory the request goes on with the headers it has */
 
 static void
-ngx_http_trace_send(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+ngx_http_trace_send(ngx_http_request_t *r)
 {
-    ngx_http_trace_node_t  *node;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_node_t      *node;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
-    node = ngx_http_trace_node(r, ctx);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (node) {
-        ngx_http_trace_upstream_prepare(r, ctx, node);
-        (void) ngx_http_trace_inject(r, ctx, node);
+    if (tlcf->control) {
+        ngx_http_trace_control(r, tlcf->control);
     }
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (tlcf->to || (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT])) {
+        (void) ngx_http_trace_address(r, tlcf->to_upstream);
+        ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+    }
+
+    if (ctx == NULL || !ctx->ours) {
+        return;
+    }
+
+    node = &ctx->node;
+
+    if (ctx->recorded) {
+        node = ngx_http_trace_node(r, ctx);
+
+        if (node == NULL) {
+            return;
+        }
+
+        ngx_http_trace_upstream_prepare(r, ctx, node);
+    }
+
+    (void) ngx_http_trace_inject(r, ctx, node, tlcf->to_upstream);
 }
 
 
@@ -416,7 +511,13 @@ ngx_http_trace_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&tmcf->locations, cf->pool, 16,
                        sizeof(ngx_http_trace_location_t))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&tmcf->variables, cf->pool, 16,
+                          sizeof(ngx_http_trace_variable_name_t))
+           != NGX_OK
+        || ngx_array_init(&tmcf->tos, cf->pool, 4, sizeof(void *)) != NGX_OK
+        || ngx_array_init(&tmcf->rates, cf->pool, 4, sizeof(void *))
+           != NGX_OK)
     {
         return NULL;
     }
@@ -437,12 +538,16 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        tlcf->pipelines[i].decision = NGX_CONF_UNSET_UINT;
+        tlcf->pipelines[i].decision = NGX_CONF_UNSET_PTR;
         tlcf->pipelines[i].context = NGX_CONF_UNSET_UINT;
+        tlcf->pipelines[i].from = NGX_CONF_UNSET_PTR;
+        tlcf->pipelines[i].to = NGX_CONF_UNSET_PTR;
         tlcf->pipelines[i].trust_all = NGX_CONF_UNSET;
         tlcf->pipelines[i].level = NGX_CONF_UNSET_UINT;
     }
 
+    tlcf->keep = NGX_CONF_UNSET_PTR;
+    tlcf->control = NGX_CONF_UNSET_PTR;
     tlcf->upstream = NGX_CONF_UNSET_UINT;
     tlcf->subrequests = NGX_CONF_UNSET;
     tlcf->response_header = NGX_CONF_UNSET_UINT;
@@ -461,22 +566,21 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_uint_t                       i;
     ngx_http_trace_main_conf_t      *tmcf;
-    ngx_http_trace_pipeline_conf_t  *p, *c, *other;
+    ngx_http_trace_pipeline_conf_t  *p, *c;
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    ngx_conf_merge_ptr_value(conf->keep, prev->keep, NULL);
+    ngx_conf_merge_ptr_value(conf->control, prev->control, NULL);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         p = &prev->pipelines[i];
         c = &conf->pipelines[i];
 
-        if (c->decision == NGX_CONF_UNSET_UINT) {
-            c->decision_value = p->decision_value;
-            c->file = p->file;
-            c->line = p->line;
-        }
-
-        ngx_conf_merge_uint_value(c->decision, p->decision,
-                                  NGX_HTTP_TRACE_OFF);
+        ngx_conf_merge_ptr_value(c->decision, p->decision, NULL);
 
         ngx_http_trace_merge_context(p, c);
+        ngx_http_trace_merge_trust(cf, tmcf, conf, p, i);
 
         if (c->span_name == NULL) {
             c->span_name = p->span_name;
@@ -489,7 +593,6 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->routing == NULL) {
         conf->routing = prev->routing;
-        conf->routing_variable = prev->routing_variable;
     }
 
     ngx_conf_merge_uint_value(conf->upstream, prev->upstream,
@@ -498,29 +601,57 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->error_log, prev->error_log,
                               NGX_HTTP_TRACE_PIPELINES);
 
-    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
-
     ngx_http_trace_merge_response(tmcf, prev, conf);
 
     /* an "if" has the handler of its location */
 
     ngx_conf_merge_uint_value(conf->status, prev->status, 0);
 
-    c = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
-    other = &conf->pipelines[NGX_HTTP_TRACE_USER];
-
-    conf->on = (c->decision == NGX_HTTP_TRACE_ON
-                || other->decision == NGX_HTTP_TRACE_ON);
-
-    conf->idle = (c->decision == NGX_HTTP_TRACE_OFF && c->believe_all
-                  && other->decision == NGX_HTTP_TRACE_OFF
-                  && other->believe_all);
+    ngx_http_trace_merge_hooks(conf);
 
     if (ngx_http_trace_add_location(cf, tmcf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
     return ngx_http_trace_check_location(cf, conf);
+}
+
+
+/* what each hook has to do here */
+
+static void
+ngx_http_trace_merge_hooks(ngx_http_trace_loc_conf_t *conf)
+{
+    ngx_uint_t                       i;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    conf->to = 0;
+    conf->idle = 1;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        pcf = &conf->pipelines[i];
+
+        pcf->keeps = (i == NGX_HTTP_TRACE_INTERNAL && conf->keep
+                      && pcf->decision);
+
+        pcf->only_variable = (pcf->decision && !pcf->keeps
+                              && pcf->decision->words
+                                 == NGX_HTTP_TRACE_VARIABLE);
+
+        if (pcf->decision && !pcf->only_variable) {
+            conf->enter |= NGX_HTTP_TRACE_START;
+        }
+
+        if (pcf->ask_trust && !pcf->believe_all) {
+            conf->enter |= NGX_HTTP_TRACE_DISTRUST;
+        }
+
+        conf->idle &= (pcf->decision == NULL && !pcf->ask_trust);
+        conf->to |= (pcf->to != NULL);
+    }
+
+    conf->edits = (conf->to || conf->control);
+    conf->idle &= !conf->edits;
 }
 
 
@@ -570,8 +701,8 @@ ngx_http_trace_check_location(ngx_conf_t *cf, ngx_http_trace_loc_conf_t *conf)
                       "%V:%ui both use the header \"%V\" in one place, write "
                       "\"trace_context internal propagate "
                       "header=x-op-traceparent\"",
-                      &internal->file, internal->line, &user->file,
-                      user->line, header);
+                      &internal->decision->file, internal->decision->line,
+                      &user->decision->file, user->decision->line, header);
         return NGX_CONF_ERROR;
     }
 
@@ -580,7 +711,7 @@ ngx_http_trace_check_location(ngx_conf_t *cf, ngx_http_trace_loc_conf_t *conf)
                       "\"trace user\" without \"trace_routing\", write the "
                       "variable that tells whose spans they are, as "
                       "\"trace_routing $http_x_tenant\" in %V:%ui",
-                      &user->file, user->line);
+                      &user->decision->file, user->decision->line);
         return NGX_CONF_ERROR;
     }
 
@@ -600,7 +731,7 @@ ngx_http_trace_merge_response(ngx_http_trace_main_conf_t *tmcf,
     }
 
     if (conf->response_header == NGX_CONF_UNSET_UINT) {
-        conf->response_header = NGX_HTTP_TRACE_OFF;
+        conf->response_header = 0;
     }
 
     if (conf->response_pipeline == NGX_ERROR) {
@@ -630,6 +761,23 @@ ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
         conf->tracestate = ngx_http_trace_default_headers[1];
     }
 
+    ngx_conf_merge_ptr_value(conf->from, prev->from, NULL);
+    ngx_conf_merge_ptr_value(conf->to, prev->to, NULL);
+}
+
+
+static void
+ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
+    ngx_http_trace_loc_conf_t *location, ngx_http_trace_pipeline_conf_t *prev,
+    ngx_uint_t pipeline)
+{
+    ngx_http_core_srv_conf_t        *cscf;
+    ngx_http_core_loc_conf_t        *clcf;
+    ngx_http_trace_loc_conf_t       *slcf;
+    ngx_http_trace_pipeline_conf_t  *conf, *server;
+
+    conf = &location->pipelines[pipeline];
+
     if (conf->trust_all == NGX_CONF_UNSET) {
         conf->trust_all = prev->trust_all;
         conf->trusted = prev->trusted;
@@ -651,6 +799,30 @@ ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
     } else {
         conf->believe_all = conf->trust_all;
     }
+
+    if (!conf->believe_all) {
+        tmcf->distrust = 1;
+    }
+
+    /*
+     * What the server says was done when the request began, except where it
+     * has begun with an error page, which may be a named location.
+     */
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    slcf = cscf->ctx->loc_conf[ngx_http_trace_module.ctx_index];
+
+    server = &slcf->pipelines[pipeline];
+
+    conf->ask_trust = (conf->trust_if != NULL || conf->trust_realip
+                       || conf->believe_all != server->believe_all
+                       || (!conf->believe_all
+                           && (conf->trusted != server->trusted
+                               || conf->traceparent.name.data
+                                  != server->traceparent.name.data
+                               || (clcf->name.len
+                                   && clcf->name.data[0] == '@'))));
 }
 
 
@@ -686,12 +858,33 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (ngx_http_trace_values_check(cf, tmcf) != NGX_OK
+        || ngx_http_trace_context_init_conf(cf, tmcf) != NGX_OK
+        || ngx_http_trace_rate_init_conf(cf, tmcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     ngx_http_trace_realip(cf, tmcf);
 
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
         && !tmcf->enabled[NGX_HTTP_TRACE_USER])
     {
         return NGX_OK;
+    }
+
+    if (tmcf->distrust
+        && (ngx_http_trace_handler(cf, NGX_HTTP_POST_READ_PHASE,
+                                   ngx_http_trace_post_read_handler)
+            != NGX_OK
+            || ngx_http_trace_handler(cf, NGX_HTTP_SERVER_REWRITE_PHASE,
+                                      ngx_http_trace_server_rewrite_handler)
+               != NGX_OK
+            || ngx_http_trace_first_handler(cf, NGX_HTTP_LOG_PHASE,
+                                            ngx_http_trace_unread_handler)
+               != NGX_OK))
+    {
+        return NGX_ERROR;
     }
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
@@ -848,6 +1041,33 @@ ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     }
 
     *h = handler;
+
+    return NGX_OK;
+}
+
+
+/* of a phase whose handlers are called in order */
+
+static ngx_int_t
+ngx_http_trace_first_handler(ngx_conf_t *cf, ngx_uint_t phase,
+    ngx_http_handler_pt handler)
+{
+    ngx_array_t                *handlers;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    if (ngx_http_trace_handler(cf, phase, handler) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    handlers = &cmcf->phases[phase].handlers;
+    h = handlers->elts;
+
+    ngx_memmove(h + 1, h, (handlers->nelts - 1)
+                          * sizeof(ngx_http_handler_pt));
+    h[0] = handler;
 
     return NGX_OK;
 }

@@ -15,6 +15,7 @@
 
 #include <traceparent/traceparent.h>
 #include <traceparent/tracestate.h>
+#include <traceparent/sampler.h>
 #include <traceparent/otlp/span.h>
 
 #include "ngx_http_trace_exporter.h"
@@ -39,6 +40,17 @@
 #define NGX_HTTP_TRACE_INJECT         2
 #define NGX_HTTP_TRACE_PROPAGATE      3
 
+/* trace: the words that are written, as bits */
+#define NGX_HTTP_TRACE_OFF            1
+#define NGX_HTTP_TRACE_ON             2
+#define NGX_HTTP_TRACE_PARENT         4
+#define NGX_HTTP_TRACE_RATIO          8
+#define NGX_HTTP_TRACE_RATE           16
+#define NGX_HTTP_TRACE_VARIABLE       32
+#define NGX_HTTP_TRACE_SAMPLING       (NGX_HTTP_TRACE_PARENT                  \
+                                       |NGX_HTTP_TRACE_RATIO                  \
+                                       |NGX_HTTP_TRACE_RATE)
+
 /* trace_default_attributes */
 #define NGX_HTTP_TRACE_NONE           0
 #define NGX_HTTP_TRACE_MINIMAL        1
@@ -49,10 +61,14 @@
 #define NGX_HTTP_TRACE_SERVER_TIMING  1
 #define NGX_HTTP_TRACE_TRACERESPONSE  2
 
-/* trace */
-#define NGX_HTTP_TRACE_OFF            0
-#define NGX_HTTP_TRACE_ON             1
-#define NGX_HTTP_TRACE_VALUE          2
+/* what is to be done where a request enters a location, as bits */
+#define NGX_HTTP_TRACE_START          1
+#define NGX_HTTP_TRACE_DISTRUST       2
+
+/* why headers are taken out of a request */
+#define NGX_HTTP_TRACE_NOT_BELIEVED   0
+#define NGX_HTTP_TRACE_NOT_MEANT      1
+#define NGX_HTTP_TRACE_REASONS        2
 
 
 typedef enum {
@@ -66,10 +82,26 @@ typedef enum {
 
 
 typedef struct {
+    ngx_int_t                    variable;    /* its index, if it is alone */
+    ngx_http_complex_value_t     complex;
+} ngx_http_trace_value_t;
+
+
+/* a variable that some directive has named */
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_str_t                    directive;
+    ngx_str_t                    file;
+    ngx_uint_t                   line;
+} ngx_http_trace_variable_name_t;
+
+
+typedef struct {
     ngx_str_t                    name;
     ngx_uint_t                   type;
-    ngx_http_complex_value_t     value;
-    ngx_http_complex_value_t    *condition;
+    ngx_http_trace_value_t       value;
+    ngx_http_trace_value_t      *condition;
 } ngx_http_trace_attribute_t;
 
 
@@ -81,24 +113,67 @@ typedef struct {
 } ngx_http_trace_header_t;
 
 
+/* of trace_control_header */
+
 typedef struct {
-    ngx_str_t                    file;        /* of the decision */
+    ngx_http_trace_header_t      header;
+    ngx_int_t                    variable;    /* index of its $http_... */
+} ngx_http_trace_control_header_t;
+
+
+/* in shared memory; see ngx_http_trace_rate.c */
+
+typedef struct {
+    int64_t                      interval;    /* of the rate, 0: unused */
+    uint64_t                     full_at;
+} ngx_http_trace_bucket_t;
+
+
+/* a trace directive that is not "off" */
+
+typedef struct {
+    ngx_str_t                    file;
     ngx_uint_t                   line;
+    ngx_uint_t                   words;       /* as bits */
+    ngx_int_t                    variable;    /* its index */
+    uint64_t                     threshold;   /* of the ratio */
+    traceparent_rate_t           limit;       /* of the rate */
+    ngx_http_trace_bucket_t     *bucket;
+} ngx_http_trace_decision_t;
 
-    ngx_uint_t                   decision;
-    ngx_int_t                    decision_value;   /* index of a variable */
 
+/* trace_context ... to= */
+
+typedef struct {
+    ngx_str_t                    file;
+    ngx_uint_t                   line;
+    ngx_uint_t                   pipeline;
+    ngx_array_t                  names;       /* of ngx_str_t */
+    ngx_array_t                  upstreams;
+                                      /* of ngx_http_upstream_srv_conf_t * */
+} ngx_http_trace_to_t;
+
+
+typedef struct {
+    ngx_http_trace_decision_t   *decision;    /* NULL: off */
+    ngx_uint_t                   only_variable;    /* it has but that */
+    ngx_uint_t                   keeps;       /* may be kept at the end */
+
+    ngx_uint_t                   context_given;    /* words, as bits */
     ngx_uint_t                   context;
     ngx_http_trace_header_t      traceparent;
     ngx_http_trace_header_t      tracestate;
+    ngx_http_trace_value_t      *from;        /* NULL: the header */
+    ngx_http_trace_to_t         *to;          /* NULL: all */
 
     ngx_flag_t                   trust_all;        /* may stay unset */
     ngx_uint_t                   believe_all;
+    ngx_uint_t                   ask_trust;   /* other than the server's */
     ngx_array_t                 *trusted;          /* of ngx_cidr_t */
     ngx_uint_t                   trust_realip;     /* its address counts */
-    ngx_http_complex_value_t    *trust_if;
+    ngx_http_trace_value_t      *trust_if;
 
-    ngx_http_complex_value_t    *span_name;
+    ngx_http_trace_value_t      *span_name;
     ngx_str_t                    route;       /* empty: not to be told */
     ngx_str_t                    get;         /* default name of a GET */
 
@@ -115,12 +190,16 @@ typedef struct {
 
 typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
-    ngx_http_complex_value_t       *routing;
-    ngx_int_t                       routing_variable;
-                                        /* its index, if it is no more */
+    ngx_http_trace_value_t         *routing;
+    ngx_http_trace_value_t         *keep;     /* NULL: off */
+    ngx_array_t                    *control;
+                                /* of ngx_http_trace_control_header_t */
     ngx_http_handler_pt             handler;  /* that ours stands before */
-    ngx_uint_t                      on;       /* it is plain that it is */
-    ngx_uint_t                      idle;     /* off, and nobody to distrust */
+    ngx_uint_t                      enter;    /* what is to be done then */
+    ngx_uint_t                      idle;     /* off, with no headers to edit */
+    ngx_uint_t                      to;       /* some upstreams only */
+    ngx_http_upstream_srv_conf_t   *to_upstream;   /* the one that is asked */
+    ngx_uint_t                      edits;    /* headers, recorded or not */
     ngx_uint_t                      upstream; /* trace_upstream, as bits */
     ngx_flag_t                      subrequests;
     ngx_uint_t                      response_header;
@@ -150,6 +229,15 @@ typedef struct {
                                          /* some location is not "off" */
     ngx_str_t                       status_file;    /* of a trace_status */
     ngx_uint_t                      status_line;    /* 0: there is none */
+    ngx_array_t                     variables;
+                                    /* of ngx_http_trace_variable_name_t */
+    ngx_array_t                     tos;
+                                    /* of ngx_http_trace_to_t * */
+    ngx_array_t                     rates;
+                                    /* of ngx_http_trace_decision_t * */
+    ngx_http_trace_bucket_t        *buckets;
+    ngx_uint_t                      buckets_n;
+    ngx_uint_t                      distrust;       /* somebody, somewhere */
     ngx_array_t                     locations;
                                          /* of ngx_http_trace_location_t */
     ngx_array_t                     upstreams;
@@ -168,6 +256,7 @@ typedef struct {
     traceparent_t                outbound;    /* with |ids| */
     ngx_str_t                    received;    /* the header, with |parent| */
     ngx_str_t                    tracestate;  /* valid, or empty */
+    ngx_http_trace_pipeline_conf_t  *sent;    /* that has set the headers */
     u_char                       text[TRACEPARENT_LEN];
                                               /* see ngx_http_trace_text() */
 
@@ -268,7 +357,13 @@ struct ngx_http_trace_ctx_s {
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     end;         /* 0: that of the request */
     uint64_t                     clock;       /* add to monotonic time */
-    ngx_uint_t                   recorded;    /* pipelines, as bits */
+    ngx_list_t                   received;    /* headers as they came */
+    ngx_uint_t                   withheld[NGX_HTTP_TRACE_REASONS];
+                                              /* pipelines, as bits */
+    ngx_uint_t                   settled;     /* not to be asked again */
+    ngx_uint_t                   ours;        /* with ids of their own */
+    ngx_uint_t                   recorded;    /* with spans, maybe to keep */
+    ngx_uint_t                   edits;       /* there are headers to send */
     unsigned                     decided:1;
     unsigned                     background:1;  /* subrequests may outlive it */
 
@@ -361,12 +456,7 @@ typedef struct {
 
 /* ngx_http_trace_conf.c */
 
-char *ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_trace_routing_directive(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_trace_value_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_name(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -390,8 +480,24 @@ ngx_conf_enum_t *ngx_http_trace_enum(ngx_conf_enum_t *e,
     ngx_str_t *name);
 ngx_int_t ngx_http_trace_pipeline(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *name);
-ngx_int_t ngx_http_trace_if(ngx_conf_t *cf, ngx_str_t *param,
-    ngx_http_complex_value_t **condition);
+
+
+/* ngx_http_trace_conf_decision.c */
+
+char *ngx_http_trace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_trace_keep(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_trace_conf_context.c */
+
+char *ngx_http_trace_context(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_trust(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_control_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_trace_context_init_conf(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 
 
 /* ngx_http_trace_conf_attribute.c */
@@ -439,23 +545,84 @@ ngx_int_t ngx_http_trace_socket_peer(ngx_http_request_t *r, ngx_str_t *addr,
 
 NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_decide(
     ngx_http_request_t *r);
-ngx_uint_t ngx_http_trace_condition(ngx_http_request_t *r,
-    ngx_http_complex_value_t *value);
+ngx_uint_t ngx_http_trace_variable_true(ngx_http_request_t *r,
+    ngx_int_t index);
+
+
+/* ngx_http_trace_rate.c */
+
+ngx_int_t ngx_http_trace_rate_init_conf(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
+ngx_uint_t ngx_http_trace_rate_take(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_decision_t *decision);
+
+
+/* ngx_http_trace_value.c */
+
+ngx_int_t ngx_http_trace_value_compile(ngx_conf_t *cf, ngx_str_t *directive,
+    ngx_str_t *text, ngx_http_trace_value_t *value);
+ngx_http_trace_value_t *ngx_http_trace_value_new(ngx_conf_t *cf,
+    ngx_str_t *directive, ngx_str_t *text);
+ngx_int_t ngx_http_trace_values_check(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
+ngx_int_t ngx_http_trace_value_read(ngx_http_request_t *r,
+    ngx_http_trace_value_t *value, ngx_str_t *text);
+ngx_uint_t ngx_http_trace_value_true(ngx_http_request_t *r,
+    ngx_http_trace_value_t *value);
+
+
+/* ngx_http_trace_headers.c */
+
+/* what is to be done with a header, and what was found */
+
+typedef struct {
+    ngx_http_trace_header_t     *header;
+    ngx_str_t                    value;
+    ngx_uint_t                   own;
+    ngx_table_elt_t             *found;
+    ngx_uint_t                   n;
+} ngx_http_trace_edit_t;
+
+void ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
+    ngx_http_trace_header_t *header, u_char *value, size_t len);
+void ngx_http_trace_undo_edit(ngx_http_trace_edit_t *edit,
+    ngx_http_trace_header_t *header);
+ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
+    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+ngx_int_t ngx_http_trace_restore(ngx_http_request_t *r, ngx_list_t *list,
+    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
+    ngx_uint_t *i);
+
+
+/* ngx_http_trace_trust.c */
+
+void ngx_http_trace_distrust(ngx_http_request_t *r);
+ngx_int_t ngx_http_trace_believe(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
+ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
+ngx_int_t ngx_http_trace_withhold(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline,
+    ngx_uint_t reason);
+ngx_int_t ngx_http_trace_give_back(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline,
+    ngx_uint_t reason);
 
 
 /* ngx_http_trace_propagation.c */
 
-ngx_int_t ngx_http_trace_distrust(ngx_http_request_t *r,
-    ngx_http_trace_pipeline_conf_t *pcf);
 void ngx_http_trace_extract(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
 ngx_int_t ngx_http_trace_inject(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node,
+    ngx_http_upstream_srv_conf_t *us);
+ngx_int_t ngx_http_trace_address(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
+void ngx_http_trace_control(ngx_http_request_t *r, ngx_array_t *headers);
 u_char *ngx_http_trace_outbound(ngx_http_request_t *r,
     ngx_http_trace_span_ctx_t *sc, ngx_http_trace_node_t *node,
     ngx_uint_t pipeline);
-ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
-    ngx_uint_t *i);
 
 
 /* ngx_http_trace_span.c */
@@ -549,6 +716,7 @@ ngx_int_t ngx_http_trace_status_init_conf(ngx_conf_t *cf,
 /* ngx_http_trace_variables.c */
 
 ngx_int_t ngx_http_trace_add_variables(ngx_conf_t *cf);
+ngx_uint_t ngx_http_trace_own_variable(ngx_str_t *text);
 
 
 extern ngx_module_t  ngx_http_trace_module;

@@ -1,38 +1,19 @@
 
 /*
- * The headers: in, believed or not, and out.
+ * The context: in, from the headers or from a variable, and out.
  */
 
 
 #include "ngx_http_trace_module.h"
 
 
-/* a header that headers_in is to have once, or not at all if value is empty */
-
-typedef struct {
-    ngx_http_trace_header_t  *header;
-    ngx_str_t                 value;
-    ngx_uint_t                hash;
-    ngx_table_elt_t          *found;
-    ngx_uint_t                n;
-} ngx_http_trace_edit_t;
-
-
 static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
     ngx_http_trace_header_t *name, ngx_http_trace_span_ctx_t *sc,
     ngx_uint_t n);
-static ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
-    ngx_http_trace_pipeline_conf_t *pcf);
-static ngx_inline void ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
-    ngx_http_trace_header_t *header);
-static ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
-    ngx_http_trace_edit_t *edits, ngx_uint_t n);
-static ngx_http_trace_edit_t *ngx_http_trace_edited(ngx_table_elt_t *h,
-    ngx_http_trace_edit_t *edits, ngx_uint_t n);
-static ngx_int_t ngx_http_trace_rebuild(ngx_http_request_t *r,
-    ngx_http_trace_edit_t *edits, ngx_uint_t n);
-static ngx_int_t ngx_http_trace_push(ngx_http_request_t *r,
-    ngx_http_trace_edit_t *edit);
+static void ngx_http_trace_extract_value(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
+static ngx_uint_t ngx_http_trace_to(ngx_http_trace_to_t *to,
+    ngx_http_upstream_srv_conf_t *us);
 
 
 #define ngx_http_trace_is(h, name_)                                           \
@@ -58,6 +39,11 @@ ngx_http_trace_extract(ngx_http_request_t *r,
     sc->extracted = 1;
 
     if (!(pcf->context & NGX_HTTP_TRACE_EXTRACT)) {
+        return;
+    }
+
+    if (pcf->from) {
+        ngx_http_trace_extract_value(r, pcf, sc);
         return;
     }
 
@@ -159,84 +145,37 @@ ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
 }
 
 
-/*
- * The inbound headers of a pipeline that are not believed go away before
- * anything continues or forwards them.
- */
+/* the tracestate is the header's, and goes with that */
 
-ngx_int_t
-ngx_http_trace_distrust(ngx_http_request_t *r,
-    ngx_http_trace_pipeline_conf_t *pcf)
+static void
+ngx_http_trace_extract_value(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
-    ngx_http_trace_edit_t  edits[2];
+    ngx_str_t  value;
 
-    ngx_memzero(edits, sizeof(edits));
-
-    if (ngx_http_trace_trusted(r, pcf)) {
-        return NGX_OK;
-    }
-
-    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent);
-    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate);
-
-    return ngx_http_trace_edit(r, edits, 2);
-}
-
-
-static ngx_uint_t
-ngx_http_trace_trusted(ngx_http_request_t *r,
-    ngx_http_trace_pipeline_conf_t *pcf)
-{
-    ngx_str_t         text;
-    ngx_addr_t        addr;
-    struct sockaddr  *sa;
-
-    if (pcf->trusted == NULL) {
-        return 0;
-    }
-
-    if (pcf->trust_if && ngx_http_trace_condition(r, pcf->trust_if)) {
-        return 1;
-    }
-
-    sa = r->connection->sockaddr;
-
-    if (!pcf->trust_realip
-        && ngx_http_trace_socket_peer(r, &text, NULL) == NGX_DONE)
+    if ((pcf->believe_all || ngx_http_trace_trusted(r, pcf))
+        && ngx_http_trace_value_read(r, pcf->from, &value) == NGX_OK
+        && traceparent_parse(&sc->inbound, value.data, value.len) == 0)
     {
-        /* realip has put the client in the place of the connection's peer */
-
-        if (text.len >= 5 && ngx_strncmp(text.data, "unix:", 5) == 0) {
-            static struct sockaddr  local = { .sa_family = AF_UNIX };
-
-            sa = &local;
-
-        } else if (ngx_parse_addr(r->pool, &addr, text.data, text.len)
-                   == NGX_OK)
-        {
-            sa = addr.sockaddr;
-
-        } else {
-            return 0;
-        }
+        sc->parent = 1;
+        sc->received = value;
     }
-
-    return ngx_cidr_match(sa, pcf->trusted) == NGX_OK;
 }
 
 
 /*
  * Lets the upstream modules send our headers, by putting them where they copy
- * the client's from.
+ * the client's from.  |us| is the upstream that will get them, or NULL if it
+ * is not known.  Results as of ngx_http_trace_edit().
  */
 
 ngx_int_t
 ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_node_t *node)
+    ngx_http_trace_node_t *node, ngx_http_upstream_srv_conf_t *us)
 {
     u_char                          *text;
-    ngx_uint_t                       i, n;
-    ngx_http_trace_edit_t            edits[2 * NGX_HTTP_TRACE_PIPELINES];
+    ngx_uint_t                       i, n, ours;
+    ngx_http_trace_edit_t            edits[4 * NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_span_ctx_t       *sc;
     ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_pipeline_conf_t  *pcf;
@@ -249,9 +188,20 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         sc = &ctx->pipelines[i];
         pcf = &tlcf->pipelines[i];
 
-        if (!(ctx->recorded & (1 << i))
-            || !(pcf->context & NGX_HTTP_TRACE_INJECT))
+        ours = (ctx->ours & (1 << i)) && (pcf->context & NGX_HTTP_TRACE_INJECT)
+               && (pcf->to == NULL || ngx_http_trace_to(pcf->to, us));
+
+        /* what another location has written does not leave from this one */
+
+        if (sc->sent
+            && (!ours || sc->sent->traceparent.name.data
+                         != pcf->traceparent.name.data))
         {
+            ngx_http_trace_undo_edit(&edits[n++], &sc->sent->traceparent);
+            ngx_http_trace_undo_edit(&edits[n++], &sc->sent->tracestate);
+        }
+
+        if (!ours) {
             continue;
         }
 
@@ -260,17 +210,95 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
             return NGX_ERROR;
         }
 
-        ngx_http_trace_set_edit(&edits[n], &pcf->traceparent);
-        edits[n].value.data = text;
-        edits[n].value.len = TRACEPARENT_LEN;
-        n++;
+        ngx_http_trace_set_edit(&edits[n++], &pcf->traceparent, text,
+                                TRACEPARENT_LEN);
+        ngx_http_trace_set_edit(&edits[n++], &pcf->tracestate,
+                                sc->tracestate.data, sc->tracestate.len);
 
-        ngx_http_trace_set_edit(&edits[n], &pcf->tracestate);
-        edits[n].value = sc->tracestate;
-        n++;
+        sc->sent = pcf;
     }
 
     return n ? ngx_http_trace_edit(r, edits, n) : NGX_OK;
+}
+
+
+/*
+ * trace_context ... to=: takes out of the request what |us| is not meant to
+ * have, and gives back what it is.  Results as of ngx_http_trace_edit().
+ */
+
+ngx_int_t
+ngx_http_trace_address(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_int_t                        rc, changed;
+    ngx_uint_t                       i;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    changed = NGX_OK;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        pcf = &tlcf->pipelines[i];
+
+        if (pcf->to == NULL || ngx_http_trace_to(pcf->to, us)) {
+            rc = ngx_http_trace_give_back(r, pcf, i, NGX_HTTP_TRACE_NOT_MEANT);
+
+        } else {
+            rc = ngx_http_trace_withhold(r, pcf, i, NGX_HTTP_TRACE_NOT_MEANT);
+        }
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc == NGX_DONE) {
+            changed = NGX_DONE;
+        }
+    }
+
+    return changed;
+}
+
+
+static ngx_uint_t
+ngx_http_trace_to(ngx_http_trace_to_t *to, ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_uint_t                      i;
+    ngx_http_upstream_srv_conf_t  **named;
+
+    named = to->upstreams.elts;
+
+    for (i = 0; i < to->upstreams.nelts; i++) {
+        if (named[i] == us) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* trace_control_header: $http_... keeps what it is to show */
+
+void
+ngx_http_trace_control(ngx_http_request_t *r, ngx_array_t *headers)
+{
+    ngx_uint_t                         i;
+    ngx_http_trace_edit_t              edit;
+    ngx_http_trace_control_header_t   *control;
+
+    control = headers->elts;
+
+    for (i = 0; i < headers->nelts; i++) {
+
+        (void) ngx_http_get_indexed_variable(r, control[i].variable);
+
+        ngx_http_trace_set_edit(&edit, &control[i].header, NULL, 0);
+
+        (void) ngx_http_trace_edit(r, &edit, 1);
+    }
 }
 
 
@@ -295,206 +323,4 @@ ngx_http_trace_outbound(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
     }
 
     return ngx_http_trace_node_text(r, sc, node, pipeline);
-}
-
-
-static ngx_inline void
-ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
-    ngx_http_trace_header_t *header)
-{
-    edit->header = header;
-    edit->hash = header->hash;
-    edit->found = NULL;
-    edit->n = 0;
-}
-
-
-static ngx_int_t
-ngx_http_trace_edit(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
-    ngx_uint_t n)
-{
-    ngx_uint_t              i, changes, removals;
-    ngx_list_part_t        *part;
-    ngx_table_elt_t        *h;
-    ngx_http_trace_edit_t  *e;
-
-    changes = 0;
-    removals = 0;
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-            e = ngx_http_trace_edited(&h[i], edits, n);
-
-            if (e) {
-                e->found = &h[i];
-                e->n++;
-            }
-        }
-    }
-
-    for (i = 0; i < n; i++) {
-        e = &edits[i];
-
-        if (e->value.len == 0) {
-            removals += e->n;
-
-        } else if (e->n != 1 || e->found->value.data != e->value.data) {
-            changes++;
-            removals += (e->n > 1);
-        }
-    }
-
-    if (changes + removals == 0) {
-        return NGX_OK;
-    }
-
-    /* what is shared with a subrequest is changed only in a copy */
-
-    if (removals || r != r->main || r->main->count > 1) {
-
-        if (ngx_http_trace_rebuild(r, edits, n) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    for (i = 0; i < n; i++) {
-        e = &edits[i];
-
-        if (e->value.len == 0) {
-            continue;
-        }
-
-        if (e->found) {
-            e->found->key = e->header->name;
-            e->found->value = e->value;
-
-        } else if (ngx_http_trace_push(r, e) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_http_trace_edit_t *
-ngx_http_trace_edited(ngx_table_elt_t *h, ngx_http_trace_edit_t *edits,
-    ngx_uint_t n)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < n; i++) {
-        if (h->hash == edits[i].hash
-            && ngx_http_trace_is(h, edits[i].header))
-        {
-            return &edits[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-/*
- * Gives the request a list of its own, without the headers that are edited.
- * The typed pointers of headers_in stay where they are: none is to ours.
- */
-
-static ngx_int_t
-ngx_http_trace_rebuild(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
-    ngx_uint_t n)
-{
-    ngx_list_t        list;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *copy;
-
-    if (ngx_list_init(&list, r->pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    part = &r->headers_in.headers.part;
-    i = 0;
-
-    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
-
-        if (ngx_http_trace_edited(h, edits, n)) {
-            continue;
-        }
-
-        copy = ngx_list_push(&list);
-        if (copy == NULL) {
-            return NGX_ERROR;
-        }
-
-        *copy = *h;
-    }
-
-    r->headers_in.headers = list;
-
-    if (list.last == &list.part) {
-        r->headers_in.headers.last = &r->headers_in.headers.part;
-    }
-
-    for (i = 0; i < n; i++) {
-        edits[i].found = NULL;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_trace_push(ngx_http_request_t *r, ngx_http_trace_edit_t *edit)
-{
-    ngx_table_elt_t  *h;
-
-    /* HTTP/0.9 has no list */
-
-    if (r->headers_in.headers.last == NULL
-        && ngx_list_init(&r->headers_in.headers, r->pool, 4,
-                         sizeof(ngx_table_elt_t))
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    h = ngx_list_push(&r->headers_in.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = edit->header->hash;
-    h->key = edit->header->name;
-    h->lowcase_key = edit->header->name.data;
-    h->value = edit->value;
-
-    return NGX_OK;
-}
-
-
-/* of a list of headers: |*part| is its first part and |*i| 0 to begin with */
-
-ngx_table_elt_t *
-ngx_http_trace_next_header(ngx_list_part_t **part, ngx_uint_t *i)
-{
-    ngx_table_elt_t  *h;
-
-    while (*i >= (*part)->nelts) {
-
-        if ((*part)->next == NULL) {
-            return NULL;
-        }
-
-        *part = (*part)->next;
-        *i = 0;
-    }
-
-    h = (*part)->elts;
-
-    return &h[(*i)++];
 }

@@ -22,6 +22,8 @@ typedef struct {
 } ngx_http_trace_request_t;
 
 
+static ngx_uint_t ngx_http_trace_kept(ngx_http_request_t *r,
+    ngx_http_trace_span_ctx_t *sc);
 static void ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     ngx_uint_t pipeline);
 static void ngx_http_trace_children(ngx_http_trace_request_t *request,
@@ -76,12 +78,31 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     }
 
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
-        if (ctx->recorded & (1 << i)) {
+        if ((ctx->recorded & (1 << i))
+            && ngx_http_trace_kept(r, &ctx->pipelines[i]))
+        {
             ngx_http_trace_pipeline_spans(&request, i);
         }
     }
 
     r->loc_conf = loc_conf;
+}
+
+
+/* trace_keep: what was not sampled may be worth it in the end */
+
+static ngx_uint_t
+ngx_http_trace_kept(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc)
+{
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    if (sc->outbound.flags & TRACEPARENT_FLAG_SAMPLED) {
+        return 1;
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    return tlcf->keep && ngx_http_trace_value_true(r, tlcf->keep);
 }
 
 
@@ -331,7 +352,6 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 {
     size_t                      i;
     ngx_http_trace_loc_conf_t  *tlcf;
-    ngx_http_variable_value_t  *v;
 
     if (pipeline != NGX_HTTP_TRACE_USER) {
         ngx_str_null(routing);
@@ -344,17 +364,7 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
         return NGX_ERROR;
     }
 
-    if (tlcf->routing_variable != NGX_ERROR) {
-        v = ngx_http_get_flushed_variable(r, tlcf->routing_variable);
-
-        if (v == NULL || v->not_found) {
-            return NGX_ERROR;
-        }
-
-        routing->data = v->data;
-        routing->len = v->len;
-
-    } else if (ngx_http_complex_value(r, tlcf->routing, routing) != NGX_OK) {
+    if (ngx_http_trace_value_read(r, tlcf->routing, routing) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -391,7 +401,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     ngx_str_null(&name);
 
     if (pcf->span_name
-        && ngx_http_complex_value(r, pcf->span_name, &name) != NGX_OK)
+        && ngx_http_trace_value_read(r, pcf->span_name, &name) != NGX_OK)
     {
         ngx_str_null(&name);
     }
@@ -430,12 +440,12 @@ ngx_http_trace_span_attributes(ngx_http_request_t *r, otlp_span_t *span,
     for (i = 0; i < pcf->variable_attributes->nelts; i++) {
 
         if (attr[i]->condition
-            && !ngx_http_trace_condition(r, attr[i]->condition))
+            && !ngx_http_trace_value_true(r, attr[i]->condition))
         {
             continue;
         }
 
-        if (ngx_http_complex_value(r, &attr[i]->value, &value) == NGX_OK) {
+        if (ngx_http_trace_value_read(r, &attr[i]->value, &value) == NGX_OK) {
             ngx_http_trace_span_attribute(span, attr[i], &value);
         }
     }

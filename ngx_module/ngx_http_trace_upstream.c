@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_trace_upstream_init_peer(ngx_http_request_t *r,
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_upstream_watch(
     ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us,
     ngx_http_trace_ctx_t *ctx);
+static ngx_int_t ngx_http_trace_upstream_address(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
 static ngx_http_trace_upstream_t *ngx_http_trace_upstream_next(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
 static ngx_int_t ngx_http_trace_upstream_get(ngx_peer_connection_t *pc,
@@ -330,15 +332,26 @@ static ngx_int_t
 ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us, ngx_http_trace_ctx_t *ctx)
 {
-    ngx_http_upstream_t        *u;
-    ngx_http_trace_balancer_t  *balancer;
-    ngx_http_trace_upstream_t  *up;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_upstream_t         *u;
+    ngx_http_trace_balancer_t   *balancer;
+    ngx_http_trace_upstream_t   *up;
+    ngx_http_trace_loc_conf_t   *tlcf;
+    ngx_http_trace_main_conf_t  *tmcf;
 
     balancer = ngx_http_trace_balancer_find(r, us);
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_trace_module);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    ngx_http_trace_balancer_last.upstream = us;
-    ngx_http_trace_balancer_last.init = balancer->init;
+    if (tlcf->to && ngx_http_trace_upstream_address(r, us) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* where headers are for some upstreams only, there is no short way */
+
+    if (tmcf->tos.nelts == 0) {
+        ngx_http_trace_balancer_last.upstream = us;
+        ngx_http_trace_balancer_last.init = balancer->init;
+    }
 
     if (balancer->init(r, us) != NGX_OK) {
         return NGX_ERROR;
@@ -353,7 +366,6 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     if (up == NULL) {
 
         if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
-            tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
             ngx_http_trace_drop_child(ctx->recorded & tlcf->upstream);
         }
 
@@ -394,6 +406,51 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     u->finalize_request = ngx_http_trace_upstream_finalize;
 
     return NGX_OK;
+}
+
+
+/*
+ * trace_context ... to=: only now it is sure who is asked.  The request is made
+ * again if it was made for another one; for a location that always asks the
+ * same, that is the first time only.
+ */
+
+static ngx_int_t
+ngx_http_trace_upstream_address(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_int_t                   rc, changed;
+    ngx_http_upstream_t        *u;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_node_t      *node;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    u = r->upstream;
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (u->resolved == NULL) {
+        tlcf->to_upstream = us;
+    }
+
+    changed = ngx_http_trace_address(r, us);
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (ctx && ctx->ours) {
+        node = ctx->recorded ? ngx_http_trace_node(r, ctx) : &ctx->node;
+
+        rc = node ? ngx_http_trace_inject(r, ctx, node, us) : NGX_ERROR;
+
+        changed = (rc == NGX_OK || changed == NGX_ERROR) ? changed : rc;
+    }
+
+    if (changed != NGX_DONE) {
+        return changed;
+    }
+
+    u->request_bufs = r->request_body ? r->request_body->bufs : NULL;
+
+    return u->create_request(r);
 }
 
 

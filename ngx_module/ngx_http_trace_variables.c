@@ -86,6 +86,35 @@ ngx_http_trace_add_variables(ngx_conf_t *cf)
 }
 
 
+/* whether |text| is one of these, as it is written in the configuration */
+
+ngx_uint_t
+ngx_http_trace_own_variable(ngx_str_t *text)
+{
+    u_char       buf[64];
+    ngx_uint_t   i, n;
+    ngx_str_t    name;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        for (n = 0; n < NGX_HTTP_TRACE_VARS; n++) {
+
+            name.data = buf;
+            name.len = ngx_sprintf(buf, "$%V_%V",
+                                   &ngx_http_trace_pipeline_names[i],
+                                   &ngx_http_trace_vars[n]) - buf;
+
+            if (name.len == text->len
+                && ngx_strncasecmp(name.data, text->data, text->len) == 0)
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 static ngx_int_t
 ngx_http_trace_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
@@ -200,9 +229,9 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
     if (!sc->extracted) {
         tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-        if (!tlcf->pipelines[pipeline].believe_all
-            && ngx_http_trace_distrust(r, &tlcf->pipelines[pipeline])
-               != NGX_OK)
+        if (tlcf->pipelines[pipeline].ask_trust
+            && ngx_http_trace_believe(r, &tlcf->pipelines[pipeline], pipeline)
+               == NGX_ERROR)
         {
             return NULL;
         }
@@ -218,7 +247,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
         }
     }
 
-    *ours = ctx->decided ? (ctx->recorded >> pipeline) & 1 : sc->ids;
+    *ours = ctx->decided ? (ctx->ours >> pipeline) & 1 : sc->ids;
 
     return sc;
 }

@@ -1,0 +1,190 @@
+
+/*
+ * Whose headers are believed.  What is not goes away before anything sees it,
+ * and comes back where a location believes more than its server does.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+static ngx_uint_t ngx_http_trace_trusted_address(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
+
+
+/*
+ * At the start of a request, or of its location, where only addresses are
+ * known: realip's may still come, and so may variables.
+ */
+
+void
+ngx_http_trace_distrust(ngx_http_request_t *r)
+{
+    ngx_uint_t                       i;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        pcf = &tlcf->pipelines[i];
+
+        if (!pcf->believe_all
+            && (pcf->trust_realip
+                || !ngx_http_trace_trusted_address(r, pcf)))
+        {
+            (void) ngx_http_trace_withhold(r, pcf, i,
+                                           NGX_HTTP_TRACE_NOT_BELIEVED);
+        }
+    }
+}
+
+
+/*
+ * The answer that counts.  NGX_ERROR without memory: then nothing is to be
+ * begun that would continue what is not believed.
+ */
+
+ngx_int_t
+ngx_http_trace_believe(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
+{
+    ngx_http_trace_ctx_t  *ctx;
+
+    if (pcf->believe_all || ngx_http_trace_trusted(r, pcf)) {
+        return ngx_http_trace_give_back(r, pcf, pipeline,
+                                        NGX_HTTP_TRACE_NOT_BELIEVED);
+    }
+
+    ctx = ngx_http_trace_get_ctx(r);
+
+    if (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
+
+        /* what was believed until now is not given back for other reasons */
+
+        ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] &= ~(1 << pipeline);
+    }
+
+    return ngx_http_trace_withhold(r, pcf, pipeline,
+                                   NGX_HTTP_TRACE_NOT_BELIEVED);
+}
+
+
+ngx_uint_t
+ngx_http_trace_trusted(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    if (pcf->trust_if && ngx_http_trace_value_true(r, pcf->trust_if)) {
+        return 1;
+    }
+
+    return ngx_http_trace_trusted_address(r, pcf);
+}
+
+
+static ngx_uint_t
+ngx_http_trace_trusted_address(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    ngx_str_t         text;
+    ngx_addr_t        addr;
+    struct sockaddr  *sa;
+
+    if (pcf->trusted == NULL || pcf->trusted->nelts == 0) {
+        return 0;
+    }
+
+    sa = r->connection->sockaddr;
+
+    if (!pcf->trust_realip
+        && ngx_http_trace_socket_peer(r, &text, NULL) == NGX_DONE)
+    {
+        /* realip has put the client in the place of the connection's peer */
+
+        if (text.len >= 5 && ngx_strncmp(text.data, "unix:", 5) == 0) {
+            static struct sockaddr  local = { .sa_family = AF_UNIX };
+
+            sa = &local;
+
+        } else if (ngx_parse_addr(r->pool, &addr, text.data, text.len)
+                   == NGX_OK)
+        {
+            sa = addr.sockaddr;
+
+        } else {
+            return 0;
+        }
+    }
+
+    return ngx_cidr_match(sa, pcf->trusted) == NGX_OK;
+}
+
+
+/*
+ * Takes the headers of a pipeline out of the request, for one of two reasons;
+ * results as of ngx_http_trace_edit().
+ */
+
+ngx_int_t
+ngx_http_trace_withhold(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline,
+    ngx_uint_t reason)
+{
+    ngx_int_t               rc;
+    ngx_list_t              received;
+    ngx_http_trace_ctx_t   *ctx;
+    ngx_http_trace_edit_t   edits[2];
+
+    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent, NULL, 0);
+    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate, NULL, 0);
+
+    received = r->headers_in.headers;
+
+    rc = ngx_http_trace_edit(r, edits, 2);
+
+    if (rc != NGX_DONE) {
+        return rc;
+    }
+
+    ctx = ngx_http_trace_own_ctx(r);
+
+    /* what we have written can be written again */
+
+    if (ctx == NULL || ctx->pipelines[pipeline].sent) {
+        return NGX_DONE;
+    }
+
+    if ((ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED]
+         | ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) == 0)
+    {
+        ctx->received = received;
+    }
+
+    ctx->withheld[reason] |= 1 << pipeline;
+    ctx->edits = 1;
+
+    return NGX_DONE;
+}
+
+
+ngx_int_t
+ngx_http_trace_give_back(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline,
+    ngx_uint_t reason)
+{
+    ngx_http_trace_ctx_t   *ctx;
+    ngx_http_trace_edit_t   edits[2];
+
+    ctx = ngx_http_trace_get_ctx(r);
+
+    if (ctx == NULL || !(ctx->withheld[reason] & (1 << pipeline))
+        || ctx->pipelines[pipeline].sent)
+    {
+        return NGX_OK;
+    }
+
+    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent, NULL, 0);
+    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate, NULL, 0);
+
+    return ngx_http_trace_restore(r, &ctx->received, edits, 2);
+}

@@ -1,0 +1,239 @@
+
+/*
+ * Values of directives: a variable alone, as most are, which is read by its
+ * index, or a string with variables.
+ */
+
+
+#include "ngx_http_trace_module.h"
+
+
+static ngx_int_t ngx_http_trace_value_names(ngx_conf_t *cf,
+    ngx_str_t *directive, ngx_str_t *text, ngx_str_t *alone);
+static ngx_uint_t ngx_http_trace_value_known(ngx_http_core_main_conf_t *cmcf,
+    ngx_str_t *name);
+
+
+/* NGX_ERROR with a message */
+
+ngx_int_t
+ngx_http_trace_value_compile(ngx_conf_t *cf, ngx_str_t *directive,
+    ngx_str_t *text, ngx_http_trace_value_t *value)
+{
+    ngx_str_t                         alone;
+    ngx_http_compile_complex_value_t  ccv;
+
+    if (ngx_http_trace_value_names(cf, directive, text, &alone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(value, sizeof(ngx_http_trace_value_t));
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = text;
+    ccv.complex_value = &value->complex;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    value->variable = NGX_ERROR;
+
+    if (alone.len) {
+        value->variable = ngx_http_get_variable_index(cf, &alone);
+
+        if (value->variable == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* the same in memory of its own; NULL with a message */
+
+ngx_http_trace_value_t *
+ngx_http_trace_value_new(ngx_conf_t *cf, ngx_str_t *directive,
+    ngx_str_t *text)
+{
+    ngx_http_trace_value_t  *value;
+
+    value = ngx_palloc(cf->pool, sizeof(ngx_http_trace_value_t));
+
+    if (value == NULL
+        || ngx_http_trace_value_compile(cf, directive, text, value) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return value;
+}
+
+
+/* notes the variables; |alone| is the one that is all of the text, or empty */
+
+static ngx_int_t
+ngx_http_trace_value_names(ngx_conf_t *cf, ngx_str_t *directive,
+    ngx_str_t *text, ngx_str_t *alone)
+{
+    u_char                          *p, *last;
+    ngx_str_t                        name;
+    ngx_uint_t                       bracket;
+    ngx_http_trace_main_conf_t      *tmcf;
+    ngx_http_trace_variable_name_t  *used;
+
+    ngx_str_null(alone);
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    last = text->data + text->len;
+
+    for (p = text->data; p < last; /* void */) {
+
+        if (*p++ != '$') {
+            continue;
+        }
+
+        bracket = (p < last && *p == '{');
+        p += bracket;
+
+        name.data = p;
+
+        while (p < last
+               && ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
+                   || (*p >= '0' && *p <= '9') || *p == '_'))
+        {
+            p++;
+        }
+
+        name.len = p - name.data;
+        p += bracket;
+
+        /* what is no variable is nginx's to tell, and captures have no name */
+
+        if (name.len == 0 || (name.data[0] >= '1' && name.data[0] <= '9')) {
+            continue;
+        }
+
+        used = ngx_array_push(&tmcf->variables);
+        if (used == NULL) {
+            return NGX_ERROR;
+        }
+
+        used->name = name;
+        used->directive = *directive;
+        used->file = cf->conf_file->file.name;
+        used->line = cf->conf_file->line;
+
+        if (name.data == text->data + 1 && p == last) {
+            *alone = name;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * nginx itself finds a variable that does not exist, but tells nothing of
+ * where it was written.
+ */
+
+ngx_int_t
+ngx_http_trace_values_check(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t                       i;
+    ngx_http_core_main_conf_t       *cmcf;
+    ngx_http_trace_variable_name_t  *used;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    used = tmcf->variables.elts;
+
+    for (i = 0; i < tmcf->variables.nelts; i++) {
+
+        if (!ngx_http_trace_value_known(cmcf, &used[i].name)) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "unknown variable \"%V\" in \"%V\" in %V:%ui, write "
+                          "one that nginx has, or define it with \"map\" or "
+                          "\"set\"", &used[i].name, &used[i].directive,
+                          &used[i].file, used[i].line);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_trace_value_known(ngx_http_core_main_conf_t *cmcf, ngx_str_t *name)
+{
+    ngx_uint_t            i;
+    ngx_hash_key_t       *key;
+    ngx_http_variable_t  *prefix;
+
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+        if (key[i].key.len == name->len
+            && ngx_strncasecmp(key[i].key.data, name->data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    prefix = cmcf->prefix_variables.elts;
+
+    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
+        if (prefix[i].name.len <= name->len
+            && ngx_strncasecmp(prefix[i].name.data, name->data,
+                               prefix[i].name.len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* NGX_ERROR without memory; a variable that is not found is empty */
+
+ngx_int_t
+ngx_http_trace_value_read(ngx_http_request_t *r, ngx_http_trace_value_t *value,
+    ngx_str_t *text)
+{
+    ngx_http_variable_value_t  *v;
+
+    if (value->variable == NGX_ERROR) {
+        return ngx_http_complex_value(r, &value->complex, text);
+    }
+
+    v = ngx_http_get_flushed_variable(r, value->variable);
+
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->len = v->not_found ? 0 : v->len;
+    text->data = v->data;
+
+    return NGX_OK;
+}
+
+
+/* of an "if=" and the like: what is neither empty nor 0 */
+
+ngx_uint_t
+ngx_http_trace_value_true(ngx_http_request_t *r, ngx_http_trace_value_t *value)
+{
+    ngx_str_t  text;
+
+    return ngx_http_trace_value_read(r, value, &text) == NGX_OK
+           && text.len
+           && !(text.len == 1 && text.data[0] == '0');
+}
