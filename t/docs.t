@@ -315,6 +315,7 @@ sub synopsis {
     server {
         listen unix:$dir\/app.sock;
         trace internal off;
+        trace_trusted internal unix:;
         add_header x-app-version 7;
         return 200 "\$http_traceparent \$http_x_op_traceparent";
     }
