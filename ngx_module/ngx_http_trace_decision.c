@@ -117,11 +117,7 @@ ngx_http_trace_variable_true(ngx_http_request_t *r, ngx_int_t index)
 {
     ngx_http_variable_value_t  *v;
 
-    v = &r->variables[index];
-
-    if (!v->valid || v->no_cacheable) {
-        v = ngx_http_get_flushed_variable(r, index);
-    }
+    v = ngx_http_get_flushed_variable(r, index);
 
     return v && !v->not_found && v->len
            && !(v->len == 1 && v->data[0] == '0')

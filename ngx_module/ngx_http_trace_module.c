@@ -14,15 +14,20 @@ static ngx_int_t ngx_http_trace_unread_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_enter(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t todo);
+    ngx_uint_t todo);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
-static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_send_content(
+    ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf);
+static void ngx_http_trace_send(ngx_http_request_t *r,
+    ngx_http_trace_loc_conf_t *tlcf);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_log(
     ngx_http_request_t *r);
 static ngx_inline ngx_uint_t ngx_http_trace_untouched(ngx_http_request_t *r);
+static ngx_inline ngx_uint_t ngx_http_trace_declined(ngx_http_request_t *r,
+    ngx_http_trace_loc_conf_t *tlcf);
 
 static void *ngx_http_trace_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_trace_create_loc_conf(ngx_conf_t *cf);
@@ -292,11 +297,11 @@ ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_loc_conf_t  *tlcf;
 
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     if (ctx || tlcf->enter || r->internal) {
-        ngx_http_trace_enter(r, ctx, tlcf->enter);
+        ngx_http_trace_enter(r, tlcf->enter);
     }
 
     return NGX_DECLINED;
@@ -304,15 +309,16 @@ ngx_http_trace_rewrite_handler(ngx_http_request_t *r)
 
 
 static void
-ngx_http_trace_enter(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t todo)
+ngx_http_trace_enter(ngx_http_request_t *r, ngx_uint_t todo)
 {
+    ngx_http_trace_ctx_t   *ctx;
     ngx_http_trace_node_t  *node;
 
     if ((todo & NGX_HTTP_TRACE_DISTRUST) && r == r->main) {
         ngx_http_trace_distrust(r);
-        ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
     }
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
 
     if (ctx == NULL && (r->main->internal || r->main->filter_finalize)) {
         ctx = ngx_http_trace_get_ctx(r);
@@ -372,7 +378,7 @@ ngx_http_trace_settle(ngx_http_request_t *r)
     /* redirected to where nobody stands before the content handler */
 
     if (tlcf->handler == NULL && r->content_handler) {
-        ngx_http_trace_send(r);
+        ngx_http_trace_send(r, tlcf);
     }
 
     return NGX_DECLINED;
@@ -393,9 +399,16 @@ ngx_http_trace_content_handler(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (tlcf->edits || (ctx && ctx->edits)) {
-        ngx_http_trace_send(r);
-    }
+    return (tlcf->edits || (ctx && ctx->edits))
+           ? ngx_http_trace_send_content(r, tlcf) : tlcf->handler(r);
+}
+
+
+static ngx_int_t
+ngx_http_trace_send_content(ngx_http_request_t *r,
+    ngx_http_trace_loc_conf_t *tlcf)
+{
+    ngx_http_trace_send(r, tlcf);
 
     return tlcf->handler(r);
 }
@@ -404,13 +417,10 @@ ngx_http_trace_content_handler(ngx_http_request_t *r)
 /* without memory the request goes on with the headers it has */
 
 static void
-ngx_http_trace_send(ngx_http_request_t *r)
+ngx_http_trace_send(ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf)
 {
-    ngx_http_trace_ctx_t       *ctx;
-    ngx_http_trace_node_t      *node;
-    ngx_http_trace_loc_conf_t  *tlcf;
-
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    ngx_http_trace_ctx_t   *ctx;
+    ngx_http_trace_node_t  *node;
 
     if (tlcf->control) {
         ngx_http_trace_control(r, tlcf->control);
@@ -446,9 +456,17 @@ ngx_http_trace_send(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_trace_log_handler(ngx_http_request_t *r)
 {
+    ngx_http_trace_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
     /* log_subrequest */
 
-    if (r != r->main || ngx_http_trace_untouched(r)) {
+    if (r != r->main) {
+        return NGX_OK;
+    }
+
+    if (ctx ? ctx->decided && !ctx->recorded : ngx_http_trace_untouched(r)) {
         return NGX_OK;
     }
 
@@ -461,11 +479,7 @@ ngx_http_trace_log(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
-
-    if (ctx == NULL || !ctx->decided) {
-        ctx = ngx_http_trace_decide(r);
-    }
+    ctx = ngx_http_trace_decide(r);
 
     if (ctx->recorded) {
         ngx_http_trace_request_spans(r, ctx);
@@ -475,7 +489,10 @@ ngx_http_trace_log(ngx_http_request_t *r)
 }
 
 
-/* nothing to decide here, and nothing was before: most requests, where off */
+/*
+ * The short way of most requests, where nothing is on: nothing was begun, and
+ * nobody but a variable is to be asked.
+ */
 
 static ngx_inline ngx_uint_t
 ngx_http_trace_untouched(ngx_http_request_t *r)
@@ -484,8 +501,33 @@ ngx_http_trace_untouched(ngx_http_request_t *r)
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    return tlcf->idle && !r->internal && !r->filter_finalize
-           && ngx_http_get_module_ctx(r, ngx_http_trace_module) == NULL;
+    return tlcf->simple && !r->internal && !r->filter_finalize
+           && ngx_http_get_module_ctx(r, ngx_http_trace_module) == NULL
+           && (tlcf->idle || ngx_http_trace_declined(r, tlcf));
+}
+
+
+/* what "set" and "map" have made is seen at once; the rest is to be asked */
+
+static ngx_inline ngx_uint_t
+ngx_http_trace_declined(ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf)
+{
+    ngx_int_t                  *ask;
+    ngx_http_variable_value_t  *v;
+
+    for (ask = tlcf->ask; *ask != NGX_ERROR; ask++) {
+        v = &r->variables[*ask];
+
+        if (!v->valid || v->no_cacheable || v->len > 1
+            || (v->len == 1 && v->data[0] != '0'))
+        {
+            return 0;
+        }
+    }
+
+    (void) ngx_http_trace_set_untraced(r);
+
+    return 1;
 }
 
 
@@ -622,11 +664,15 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 static void
 ngx_http_trace_merge_hooks(ngx_http_trace_loc_conf_t *conf)
 {
+    ngx_int_t                       *ask;
     ngx_uint_t                       i;
     ngx_http_trace_pipeline_conf_t  *pcf;
 
+    ask = conf->ask;
+
     conf->to = 0;
     conf->idle = 1;
+    conf->simple = 1;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         pcf = &conf->pipelines[i];
@@ -638,6 +684,10 @@ ngx_http_trace_merge_hooks(ngx_http_trace_loc_conf_t *conf)
                               && pcf->decision->words
                                  == NGX_HTTP_TRACE_VARIABLE);
 
+        if (pcf->only_variable) {
+            *ask++ = pcf->decision->variable;
+        }
+
         if (pcf->decision && !pcf->only_variable) {
             conf->enter |= NGX_HTTP_TRACE_START;
         }
@@ -646,12 +696,16 @@ ngx_http_trace_merge_hooks(ngx_http_trace_loc_conf_t *conf)
             conf->enter |= NGX_HTTP_TRACE_DISTRUST;
         }
 
-        conf->idle &= (pcf->decision == NULL && !pcf->ask_trust);
+        conf->idle &= (pcf->decision == NULL);
+        conf->simple &= (!pcf->ask_trust
+                         && (pcf->decision == NULL || pcf->only_variable));
         conf->to |= (pcf->to != NULL);
     }
 
+    *ask = NGX_ERROR;
+
     conf->edits = (conf->to || conf->control);
-    conf->idle &= !conf->edits;
+    conf->idle &= (conf->simple && !conf->edits);
 }
 
 

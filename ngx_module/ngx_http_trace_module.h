@@ -197,6 +197,9 @@ typedef struct {
     ngx_http_handler_pt             handler;  /* that ours stands before */
     ngx_uint_t                      enter;    /* what is to be done then */
     ngx_uint_t                      idle;     /* off, with no headers to edit */
+    ngx_uint_t                      simple;   /* at most variables to ask */
+    ngx_int_t                       ask[NGX_HTTP_TRACE_PIPELINES + 1];
+                                              /* these; the last: NGX_ERROR */
     ngx_uint_t                      to;       /* some upstreams only */
     ngx_http_upstream_srv_conf_t   *to_upstream;   /* the one that is asked */
     ngx_uint_t                      edits;    /* headers, recorded or not */
