@@ -381,7 +381,8 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
         pos = span.pos;
 
-        ngx_http_trace_span_attribute(&span, &attr[i], &attr[i].value.complex.value);
+        ngx_http_trace_span_attribute(&span, &attr[i],
+                                      &attr[i].value.complex.value);
 
         conf->constant_attributes_n += (span.pos != pos);
     }

@@ -231,7 +231,10 @@ static ngx_int_t
 ngx_http_trace_context_from(ngx_conf_t *cf, ngx_uint_t pipeline,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *value)
 {
-    ngx_str_t  *name;
+    ngx_str_t                       *name;
+    ngx_uint_t                       n;
+    ngx_http_trace_main_conf_t      *tmcf;
+    ngx_http_trace_variable_name_t  *used;
 
     static ngx_str_t  directive = ngx_string("trace_context");
 
@@ -245,17 +248,31 @@ ngx_http_trace_context_from(ngx_conf_t *cf, ngx_uint_t pipeline,
         return NGX_ERROR;
     }
 
-    if (ngx_http_trace_own_variable(value)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"from=%V\" in \"trace_context %V\" is a variable "
-                           "of this module, write one that a header, a "
-                           "\"map\" or a script sets", value, name);
-        return NGX_ERROR;
-    }
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    n = tmcf->variables.nelts;
 
     pcf->from = ngx_http_trace_value_new(cf, &directive, value);
 
-    return pcf->from ? NGX_OK : NGX_ERROR;
+    if (pcf->from == NULL) {
+        return NGX_ERROR;
+    }
+
+    used = tmcf->variables.elts;
+
+    for ( /* void */ ; n < tmcf->variables.nelts; n++) {
+
+        if (ngx_http_trace_own_variable(&used[n].name)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"from=%V\" in \"trace_context %V\" is a "
+                               "variable of this module, write one that a "
+                               "header, a \"map\" or a script sets", value,
+                               name);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

@@ -178,6 +178,7 @@ ngx_http_trace_find_word(ngx_str_t *text, ngx_str_t *value)
     for (word = ngx_http_trace_words; word->name.len; word++) {
 
         if (text->len < word->name.len
+            || (text->len == 1 && word->word == NGX_HTTP_TRACE_VARIABLE)
             || (text->len > word->name.len && word->set == NULL)
             || ngx_strncmp(text->data, word->name.data, word->name.len) != 0)
         {

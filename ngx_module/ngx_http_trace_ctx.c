@@ -124,7 +124,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sc = &ctx->pipelines[i];
 
-        sc->extracted = 0;
+        sc->extracted = NULL;
         sc->parent = 0;
         sc->ids = 0;
         sc->formatted = 0;

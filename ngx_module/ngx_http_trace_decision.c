@@ -10,6 +10,7 @@
 #include "ngx_http_trace_module.h"
 
 
+static ngx_http_trace_ctx_t *ngx_http_trace_decide_now(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 static void ngx_http_trace_begin(ngx_http_request_t *r,
@@ -22,6 +23,9 @@ static void ngx_http_trace_threshold(ngx_http_request_t *r,
     ngx_http_trace_span_ctx_t *sc, uint64_t threshold);
 
 
+static ngx_http_request_t  *ngx_http_trace_deciding;
+
+
 /*
  * Never NULL: without memory, and where nothing is recorded, it is the shared
  * context of all untraced requests.
@@ -30,10 +34,7 @@ static void ngx_http_trace_threshold(ngx_http_request_t *r,
 ngx_http_trace_ctx_t *
 ngx_http_trace_decide(ngx_http_request_t *r)
 {
-    ngx_uint_t                       i, wanted;
-    ngx_http_trace_ctx_t            *ctx;
-    ngx_http_trace_loc_conf_t       *tlcf;
-    ngx_http_trace_pipeline_conf_t  *pcf;
+    ngx_http_trace_ctx_t  *ctx;
 
     r = r->main;
 
@@ -43,6 +44,31 @@ ngx_http_trace_decide(ngx_http_request_t *r)
         return ctx;
     }
 
+    /* a variable that is asked may ask for one of ours in turn */
+
+    if (ngx_http_trace_deciding == r) {
+        return ctx ? ctx : ngx_http_trace_set_untraced(r);
+    }
+
+    ngx_http_trace_deciding = r;
+
+    ctx = ngx_http_trace_decide_now(r);
+
+    ngx_http_trace_deciding = NULL;
+
+    return ctx;
+}
+
+
+static ngx_http_trace_ctx_t *
+ngx_http_trace_decide_now(ngx_http_request_t *r)
+{
+    ngx_uint_t                       i, wanted;
+    ngx_http_trace_ctx_t            *ctx;
+    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_trace_pipeline_conf_t  *pcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     wanted = 0;
@@ -56,7 +82,7 @@ ngx_http_trace_decide(ngx_http_request_t *r)
                 continue;
             }
 
-            ctx = ngx_http_trace_get_ctx(r);
+            ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
         }
 
         if (pcf->decision
@@ -67,6 +93,8 @@ ngx_http_trace_decide(ngx_http_request_t *r)
         }
     }
 
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
     if (ctx == NULL && wanted) {
         ctx = ngx_http_trace_create_ctx(r);
     }
@@ -74,8 +102,6 @@ ngx_http_trace_decide(ngx_http_request_t *r)
     if (ctx == NULL) {
         return ngx_http_trace_set_untraced(r);
     }
-
-    ctx->decided = 1;
 
     if (!r->post_action) {
         ctx->loc_conf = r->loc_conf;
@@ -86,6 +112,8 @@ ngx_http_trace_decide(ngx_http_request_t *r)
             ngx_http_trace_begin(r, ctx, &tlcf->pipelines[i], i);
         }
     }
+
+    ctx->decided = 1;
 
     if (ctx->recorded) {
         ngx_http_trace_error_log(r, ctx);
@@ -258,7 +286,7 @@ ngx_http_trace_threshold(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
 
     if (rc == 1) {
         sc->tracestate.data = p;
-        sc->tracestate.len = len;
+        sc->tracestate.len = tracestate_shorten(p, len, TRACESTATE_FORWARD_MIN);
 
     } else if (rc < 0) {
         sc->tracestate.len = 0;

@@ -258,7 +258,7 @@ ngx_http_trace_post_read_handler(ngx_http_request_t *r)
 }
 
 
-/* a request that nginx could not read begins here, on its way to a error page */
+/* one that nginx could not read begins here, on its way to an error page */
 
 static ngx_int_t
 ngx_http_trace_server_rewrite_handler(ngx_http_request_t *r)
@@ -373,6 +373,10 @@ ngx_http_trace_settle(ngx_http_request_t *r)
 
     if (r == r->main && !r->post_action) {
         ctx->loc_conf = r->loc_conf;
+    }
+
+    if (r != r->main && ctx->recorded) {
+        ngx_http_trace_subrequest_settle(r, ctx);
     }
 
     /* redirected to where nobody stands before the content handler */
@@ -869,7 +873,10 @@ ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
 
     server = &slcf->pipelines[pipeline];
 
-    conf->ask_trust = (conf->trust_if != NULL || conf->trust_realip
+    /* through an outer location comes who enters an "if" of it */
+
+    conf->ask_trust = (prev->ask_trust
+                       || conf->trust_if || conf->trust_realip
                        || conf->believe_all != server->believe_all
                        || (!conf->believe_all
                            && (conf->trusted != server->trusted

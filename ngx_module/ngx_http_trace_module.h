@@ -259,11 +259,11 @@ typedef struct {
     traceparent_t                outbound;    /* with |ids| */
     ngx_str_t                    received;    /* the header, with |parent| */
     ngx_str_t                    tracestate;  /* valid, or empty */
+    ngx_http_trace_pipeline_conf_t  *extracted;    /* |inbound| by this one */
     ngx_http_trace_pipeline_conf_t  *sent;    /* that has set the headers */
     u_char                       text[TRACEPARENT_LEN];
                                               /* see ngx_http_trace_text() */
 
-    unsigned                     extracted:1;
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     ids:1;
     unsigned                     formatted:1;
@@ -303,6 +303,7 @@ typedef struct {
     ngx_http_trace_hop_t       **last_hop;
     ngx_uint_t                   uri_changes;   /* nginx's, when last seen */
     ngx_uint_t                   err_status;
+    ngx_flag_t                   subrequests; /* what its location has said */
 } ngx_http_trace_node_t;
 
 
@@ -693,6 +694,8 @@ ngx_str_t *ngx_http_trace_upstream_cut(ngx_http_trace_upstream_t *up);
 /* ngx_http_trace_subrequest.c */
 
 void ngx_http_trace_subrequest_init(void);
+void ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
 NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
 
@@ -719,7 +722,7 @@ ngx_int_t ngx_http_trace_status_init_conf(ngx_conf_t *cf,
 /* ngx_http_trace_variables.c */
 
 ngx_int_t ngx_http_trace_add_variables(ngx_conf_t *cf);
-ngx_uint_t ngx_http_trace_own_variable(ngx_str_t *text);
+ngx_uint_t ngx_http_trace_own_variable(ngx_str_t *name);
 
 
 extern ngx_module_t  ngx_http_trace_module;

@@ -7,6 +7,8 @@
 #include "ngx_http_trace_module.h"
 
 
+static void ngx_http_trace_extract_from(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
 static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
     ngx_http_trace_header_t *name, ngx_http_trace_span_ctx_t *sc,
     ngx_uint_t n);
@@ -23,20 +25,57 @@ static ngx_uint_t ngx_http_trace_to(ngx_http_trace_to_t *to,
                     (name_)->name.len) == 0)
 
 
+/*
+ * Reads the context that a location says.  What another one has read before,
+ * for a variable, counts no more, and nor do ids that were made of it.
+ */
+
 void
 ngx_http_trace_extract(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
+{
+    unsigned       parent;
+    traceparent_t  inbound;
+
+    if (sc->extracted == pcf) {
+        return;
+    }
+
+    if (sc->extracted == NULL) {
+        sc->extracted = pcf;
+        ngx_http_trace_extract_from(r, pcf, sc);
+        return;
+    }
+
+    parent = sc->parent;
+    inbound = sc->inbound;
+
+    sc->extracted = pcf;
+    sc->parent = 0;
+    sc->tracestate.len = 0;
+
+    ngx_http_trace_extract_from(r, pcf, sc);
+
+    if (sc->parent != parent
+        || (parent
+            && (ngx_memcmp(sc->inbound.trace_id, inbound.trace_id,
+                           TRACEPARENT_TRACE_ID_SIZE) != 0
+                || sc->inbound.flags != inbound.flags)))
+    {
+        sc->ids = 0;
+        sc->formatted = 0;
+    }
+}
+
+
+static void
+ngx_http_trace_extract_from(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
     ngx_uint_t           i, n, states;
     ngx_list_part_t     *part;
     ngx_table_elt_t     *h, *found, *state;
     traceparent_view_t   list;
-
-    if (sc->extracted) {
-        return;
-    }
-
-    sc->extracted = 1;
 
     if (!(pcf->context & NGX_HTTP_TRACE_EXTRACT)) {
         return;
@@ -145,21 +184,35 @@ ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
 }
 
 
-/* the tracestate is the header's, and goes with that */
+/*
+ * The tracestate is the header's, and goes with that.  A variable may have
+ * bytes that no header has, and that must not get into one.
+ */
 
 static void
 ngx_http_trace_extract_value(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
+    size_t     i;
     ngx_str_t  value;
 
-    if ((pcf->believe_all || ngx_http_trace_trusted(r, pcf))
-        && ngx_http_trace_value_read(r, pcf->from, &value) == NGX_OK
-        && traceparent_parse(&sc->inbound, value.data, value.len) == 0)
+    if (!(pcf->believe_all || ngx_http_trace_trusted(r, pcf))
+        || ngx_http_trace_value_read(r, pcf->from, &value) != NGX_OK
+        || traceparent_parse(&sc->inbound, value.data, value.len) != 0)
     {
-        sc->parent = 1;
-        sc->received = value;
+        return;
     }
+
+    for (i = 0; i < value.len; i++) {
+        if ((value.data[i] < ' ' && value.data[i] != '\t')
+            || value.data[i] == 0x7f)
+        {
+            return;
+        }
+    }
+
+    sc->parent = 1;
+    sc->received = value;
 }
 
 

@@ -132,6 +132,12 @@ ngx_http_trace_subrequest_node(ngx_http_request_t *r,
                    : ngx_http_trace_subrequest_without_span(r, ctx,
                                                             parent);
 
+        if (node == NULL) {
+            return NULL;
+        }
+
+        node->subrequests = tlcf->subrequests;
+
     } else {
         node = &sub->node;
     }
@@ -139,6 +145,42 @@ ngx_http_trace_subrequest_node(ngx_http_request_t *r,
     ngx_http_set_ctx(r, node, ngx_http_trace_module);
 
     return node;
+}
+
+
+/*
+ * Called when the rewrites of a subrequest are over: an "if" may say otherwise
+ * than the location, which was asked when the subrequest entered it.
+ */
+
+void
+ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_node_t        *node;
+    ngx_http_trace_loc_conf_t    *tlcf;
+    ngx_http_trace_subrequest_t  *sub;
+
+    node = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (node == NULL || node->subrequests == tlcf->subrequests) {
+        return;
+    }
+
+    node->subrequests = tlcf->subrequests;
+
+    if (tlcf->subrequests) {
+        ngx_http_set_ctx(r, NULL, ngx_http_trace_module);
+        return;
+    }
+
+    sub = ngx_http_trace_subrequest_find(r, ctx);
+
+    if (sub) {
+        sub->child.pipelines = 0;
+        ngx_memcpy(node->span_id, sub->child.parent_id, sizeof(node->span_id));
+    }
 }
 
 

@@ -49,24 +49,42 @@ ngx_int_t
 ngx_http_trace_believe(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
 {
-    ngx_http_trace_ctx_t  *ctx;
+    ngx_int_t                   rc;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_span_ctx_t  *sc;
 
     if (pcf->believe_all || ngx_http_trace_trusted(r, pcf)) {
-        return ngx_http_trace_give_back(r, pcf, pipeline,
-                                        NGX_HTTP_TRACE_NOT_BELIEVED);
+        rc = ngx_http_trace_give_back(r, pcf, pipeline,
+                                      NGX_HTTP_TRACE_NOT_BELIEVED);
+
+    } else {
+        ctx = ngx_http_trace_get_ctx(r);
+
+        if (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
+
+            /* believed until now, and not to come back for another reason */
+
+            ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] &= ~(1 << pipeline);
+        }
+
+        rc = ngx_http_trace_withhold(r, pcf, pipeline,
+                                     NGX_HTTP_TRACE_NOT_BELIEVED);
     }
 
     ctx = ngx_http_trace_get_ctx(r);
 
-    if (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
+    if (ctx && (rc == NGX_DONE || pcf->from)) {
 
-        /* what was believed until now is not given back for other reasons */
+        /* what was read before is to be read anew */
 
-        ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] &= ~(1 << pipeline);
+        sc = &ctx->pipelines[pipeline];
+
+        if (sc->extracted) {
+            sc->extracted = NGX_CONF_UNSET_PTR;
+        }
     }
 
-    return ngx_http_trace_withhold(r, pcf, pipeline,
-                                   NGX_HTTP_TRACE_NOT_BELIEVED);
+    return rc;
 }
 
 

@@ -111,9 +111,16 @@ ngx_http_trace_value_names(ngx_conf_t *cf, ngx_str_t *directive,
         name.len = p - name.data;
         p += bracket;
 
-        /* what is no variable is nginx's to tell, and captures have no name */
+        if (name.len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "no name behind \"$\" in \"%V\" of \"%V\", "
+                               "write that of a variable", text, directive);
+            return NGX_ERROR;
+        }
 
-        if (name.len == 0 || (name.data[0] >= '1' && name.data[0] <= '9')) {
+        /* captures have none */
+
+        if (name.data[0] >= '1' && name.data[0] <= '9') {
             continue;
         }
 

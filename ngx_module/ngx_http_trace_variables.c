@@ -25,6 +25,7 @@ static ngx_int_t ngx_http_trace_variable(ngx_http_request_t *r,
 static ngx_http_trace_span_ctx_t *ngx_http_trace_variable_ctx(
     ngx_http_request_t *r, ngx_uint_t pipeline, ngx_uint_t ids,
     ngx_uint_t *ours);
+static ngx_uint_t ngx_http_trace_variable_late(ngx_http_request_t *r);
 static ngx_http_trace_node_t *ngx_http_trace_variable_node(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_variable_text(ngx_http_request_t *r,
@@ -86,25 +87,24 @@ ngx_http_trace_add_variables(ngx_conf_t *cf)
 }
 
 
-/* whether |text| is one of these, as it is written in the configuration */
-
 ngx_uint_t
-ngx_http_trace_own_variable(ngx_str_t *text)
+ngx_http_trace_own_variable(ngx_str_t *name)
 {
-    u_char       buf[64];
+    ngx_str_t   *pipeline, *var;
     ngx_uint_t   i, n;
-    ngx_str_t    name;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         for (n = 0; n < NGX_HTTP_TRACE_VARS; n++) {
+            pipeline = &ngx_http_trace_pipeline_names[i];
+            var = &ngx_http_trace_vars[n];
 
-            name.data = buf;
-            name.len = ngx_sprintf(buf, "$%V_%V",
-                                   &ngx_http_trace_pipeline_names[i],
-                                   &ngx_http_trace_vars[n]) - buf;
-
-            if (name.len == text->len
-                && ngx_strncasecmp(name.data, text->data, text->len) == 0)
+            if (name->len == pipeline->len + 1 + var->len
+                && ngx_strncasecmp(name->data, pipeline->data, pipeline->len)
+                   == 0
+                && name->data[pipeline->len] == '_'
+                && ngx_strncasecmp(name->data + pipeline->len + 1, var->data,
+                                   var->len)
+                   == 0)
             {
                 return 1;
             }
@@ -206,16 +206,15 @@ static ngx_http_trace_span_ctx_t *
 ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
     ngx_uint_t ids, ngx_uint_t *ours)
 {
-    ngx_http_trace_ctx_t        *ctx;
-    ngx_http_trace_span_ctx_t   *sc;
-    ngx_http_trace_loc_conf_t   *tlcf;
-    ngx_http_trace_main_conf_t  *tmcf;
+    ngx_http_trace_ctx_t             *ctx;
+    ngx_http_trace_span_ctx_t        *sc;
+    ngx_http_trace_loc_conf_t        *tlcf;
+    ngx_http_trace_main_conf_t       *tmcf;
+    ngx_http_trace_pipeline_conf_t   *pcf;
 
     r = r->main;
 
-    /* a request that already has a status has no later phase to decide in */
-
-    if (ids && (r->headers_out.status || r->err_status)) {
+    if (ids && ngx_http_trace_variable_late(r)) {
         (void) ngx_http_trace_decide(r);
     }
 
@@ -226,17 +225,17 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     sc = &ctx->pipelines[pipeline];
 
-    if (!sc->extracted) {
+    if (!(ctx->settled & (1 << pipeline))) {
         tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+        pcf = &tlcf->pipelines[pipeline];
 
-        if (tlcf->pipelines[pipeline].ask_trust
-            && ngx_http_trace_believe(r, &tlcf->pipelines[pipeline], pipeline)
-               == NGX_ERROR)
+        if (pcf->ask_trust
+            && ngx_http_trace_believe(r, pcf, pipeline) == NGX_ERROR)
         {
             return NULL;
         }
 
-        ngx_http_trace_extract(r, &tlcf->pipelines[pipeline], sc);
+        ngx_http_trace_extract(r, pcf, sc);
     }
 
     if (!ctx->decided) {
@@ -250,6 +249,32 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
     *ours = ctx->decided ? (ctx->ours >> pipeline) & 1 : sc->ids;
 
     return sc;
+}
+
+
+/* the rewrites are over, so the location is known; or a status has ended them */
+
+static ngx_uint_t
+ngx_http_trace_variable_late(ngx_http_request_t *r)
+{
+    ngx_http_phase_handler_t   *ph;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    if (r->headers_out.status || r->err_status) {
+        return 1;
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    if ((ngx_uint_t) r->phase_handler < cmcf->phase_engine.location_rewrite_index)
+    {
+        return 0;
+    }
+
+    ph = &cmcf->phase_engine.handlers[r->phase_handler];
+
+    return ph->checker != ngx_http_core_rewrite_phase
+           && ph->checker != ngx_http_core_post_rewrite_phase;
 }
 
 
