@@ -19,7 +19,12 @@ my $on = 'trace internal on; trace user on; trace_routing $http_x_tenant;';
 my $apart = 'trace_context internal propagate header=x-op-traceparent;';
 
 my $mode = 'write "ignore", "extract", "inject" or "propagate"';
-my $decision = 'write "on", "off" or a variable';
+my $decision = 'write "on", "off", "parent", "ratio=0.1", "rate=100r/s" or a'
+    . ' variable';
+my $user_decision = 'write "on", "off" or a variable';
+my $ratio = 'write a number from 0 to 1, as "ratio=0.1"';
+my $rate = 'write requests a second or a minute, as "rate=100r/s" or'
+    . ' "rate=10r/m"';
 my $address = 'write an address, a network as "192.0.2.0/24", "unix:", "all" or'
     . ' "if=$variable"';
 my $unix_or_http = 'write "unix:/path" or "http://host:port"; for https, let a'
@@ -32,7 +37,12 @@ my $ascii = 'write printable ASCII without spaces';
 my $one_line = 'in "trace_exporter", write printable ASCII on one line';
 my $name = 'in "trace_exporter", write letters, digits and "-"';
 my $path = 'write one that starts with "/", as "/v1/traces"';
-my $header_parameter = 'write "header=x-op-traceparent"';
+my $header_parameter = 'write "header=x-op-traceparent", "from=$variable" or'
+    . ' "to=name"';
+my $from = 'write a variable, as "from=$http_x_user_context"';
+my $to = 'write names of upstreams, as "to=backend", or "to=all"';
+my $keep = 'write a variable, as "trace_keep $failed", or "off"';
+my $response = 'write "off", "server-timing" or "traceresponse"';
 my $parameter = 'write "if=$variable" or "type=int"';
 my $one_of = 'write "internal" or "user"';
 my $one_or_both = 'write "internal", "user" or "both"';
@@ -52,18 +62,42 @@ sub end { "$_[0] in $conf:" . (6 + $_[1]) }
 is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     ['trace;', "$arguments \"trace\" directive"],
     ['trace internal;', "$arguments \"trace\" directive"],
-    ['trace internal on off;', "$arguments \"trace\" directive"],
     ['trace both on;', qq{invalid pipeline "both" in "trace", $one_of}],
     ['trace "" on;', qq{invalid pipeline "" in "trace", $one_of}],
     ['trace internals on;',
      qq{invalid pipeline "internals" in "trace", $one_of}],
     (map { ["trace internal $_;",
             qq{invalid value "$_" in "trace internal", $decision}] }
-        qw(yes ON 1 0 ratio=0.1 x$host $ $a$b $a-b)),
+        qw(yes ON 1 0 parents ratio rate Ratio=0.1 x$host $a$b $a-b)),
     ['trace internal "";',
      qq{invalid value "" in "trace internal", $decision}],
-    ['trace user ratio=0.1;',
-     qq{invalid value "ratio=0.1" in "trace user", $decision}],
+    ['trace internal parent yes;',
+     qq{invalid value "yes" in "trace internal", $decision}],
+    (map { ["trace internal 'ratio=$_';",
+            qq{invalid ratio "$_" in "trace internal", $ratio}] }
+        '', qw(2 -1 -0.1 0x1 nan inf 1.0000001 1e-30 1e 0.1x . x), '1 ', ' 1',
+        '0.1,0.2', '1/10', '10%'),
+    (map { ["trace internal 'rate=$_';",
+            qq{invalid rate "$_" in "trace internal", $rate}] }
+        '', qw(10 r/s 0r/s 0r/m -1r/s 1r/h 1r 1r/ 10r/S 1r/ss 1.5r/s xr/s
+               9999999999r/s 99999999999999999999r/m), '1 r/s'),
+    (map { my ($alone, $word) = @$_;
+           ["trace internal $alone $word;", qq{"$alone" in "trace internal"}
+            . qq{ stands alone, leave it or "$word" out}] }
+        ['on', 'ratio=0.1'], ['on', 'parent'], ['on', 'rate=1r/s'],
+        ['on', '$host'], ['off', 'ratio=0.1'], ['off', 'parent']),
+    (map { my ($first, $second) = @$_;
+           ["trace internal $first parent $second;",
+            qq{duplicate "$second" in "trace internal", leave it out}] }
+        ['ratio=0.1', 'ratio=0.2'], ['rate=1r/s', 'rate=1r/s'],
+        ['$host', '$uri'], ['ratio=1', 'parent']),
+    (map { ["trace user $_;",
+            qq{invalid value "$_" in "trace user", $user_decision}] }
+        qw(maybe yes 1 x$host)),
+    (map { ["trace user $_;", qq{invalid value "$_" in "trace user": what}
+            . " users ask for is not sampled, $user_decision"] }
+        qw(ratio=0.1 ratio=2 parent rate=100r/s)),
+    ['trace user on; trace user off;', '"trace" directive is duplicate'],
     ['trace internal on; trace internal off;',
      '"trace" directive is duplicate'],
 
@@ -74,12 +108,32 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
      qq{invalid mode "foo" in "trace_context internal", $mode}],
     ['trace_context user "";',
      qq{invalid mode "" in "trace_context user", $mode}],
-    ['trace_context internal header=x-traceparent;',
-     'invalid mode "header=x-traceparent" in "trace_context internal",'
-     . " $mode"],
-    ['trace_context user inject x-traceparent;',
-     'invalid parameter "x-traceparent" in "trace_context user",'
-     . " $header_parameter"],
+    (map { ["trace_context internal propagate $_;",
+            qq{invalid parameter "$_" in "trace_context internal",}
+            . " $header_parameter"] }
+        qw(x-op-traceparent headers=traceparent Header=traceparent for=all)),
+    (map { my ($first, $second) = @$_;
+           ["trace_context internal $first $second;", qq{duplicate "$second"}
+            . ' in "trace_context internal", leave it out'] }
+        ['extract', 'inject'], ['extract', 'extract'], ['to=all', 'to=all'],
+        ['header=traceparent', 'header=traceparent'],
+        ['from=$http_a', 'from=$http_b']),
+    (map { ["trace_context user 'from=$_';",
+            qq{invalid parameter "from=$_" in "trace_context user", $from}] }
+        '', 'abc'),
+    (map { ["trace_context user from=\$$_;",
+            qq{"from=\$$_" in "trace_context user" is a variable of this}
+            . ' module, write one that a header, a "map" or a script sets'] }
+        map { my $name = $_; map { "${_}_$name" } qw(internal user) }
+            qw(traceparent tracestate trace_id span_id parent_id sampled
+               parent_sampled)),
+    (map { ["trace_context user $_ from=\$http_x;",
+            qq{"from=\$http_x" in "trace_context user" beside "$_", which}
+            . ' reads nothing, write "propagate" or leave it out'] }
+        qw(inject ignore)),
+    (map { ["trace_context internal 'to=$_';",
+            qq{invalid parameter "to=$_" in "trace_context internal", $to}] }
+        '', ',', 'a,', ',a', 'a,,b'),
     (map { ["trace_context internal propagate 'header=$_';",
             qq{invalid header "$_" in "trace_context", $prefix}] }
         '', 'x-trace', 'x_traceparent', 'x traceparent', 'traceparent-x',
@@ -126,6 +180,45 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
      . ' or "user"'],
     ['trace_default_attributes user all; trace_default_attributes user none;',
      '"trace_default_attributes" directive is duplicate'],
+    ['trace_default_attributes user;',
+     "$arguments \"trace_default_attributes\" directive"],
+    (map { ["$_ a b c;", "$arguments \"$_\" directive"] }
+        qw(trace_upstream trace_subrequests trace_error_log
+           trace_response_header trace_keep)),
+    ['trace_upstream off; trace_upstream both;',
+     '"trace_upstream" directive is duplicate'],
+    ['trace_subrequests internal;', 'invalid value "internal" in'
+     . ' "trace_subrequests" directive, it must be "on" or "off"'],
+    ['trace_subrequests on; trace_subrequests off;',
+     '"trace_subrequests" directive is duplicate'],
+    (map { ["trace_response_header $_;",
+            qq{invalid value "$_" in "trace_response_header", $response}] }
+        qw(on traceparent $host)),
+    ['trace_response_header traceresponse both;',
+     qq{invalid pipeline "both" in "trace_response_header", $one_of}],
+    ['trace_response_header off; trace_response_header traceresponse;',
+     '"trace_response_header" directive is duplicate'],
+    (map { ["trace_error_log $_;", qq{invalid value "$_" in "trace_error_log",}
+            . ' write "internal", "user" or "off"'] } qw(on both $host)),
+    ['trace_error_log off; trace_error_log user;',
+     '"trace_error_log" directive is duplicate'],
+
+    ['trace_keep;', "$arguments \"trace_keep\" directive"],
+    (map { ["trace_keep '$_';", qq{invalid value "$_" in "trace_keep", $keep}] }
+        '', qw(yes on 1 0 OFF)),
+    ['trace_keep $host; trace_keep off;',
+     '"trace_keep" directive is duplicate'],
+
+    ['trace_control_header;',
+     "$arguments \"trace_control_header\" directive"],
+    (map { ["trace_control_header x '$_';", qq{invalid header "$_" in}
+            . ' "trace_control_header", write letters, digits and "-"'] }
+        '', 'a b', 'a:', 'a_b', '$host', "\xc3\xa9"),
+    (map { ["trace_control_header $_;", '"off" in "trace_control_header"'
+            . ' stands alone, leave it or "x" out'] } 'off x', 'x off'),
+    ['trace_control_header x; trace_control_header y;',
+     '"trace_control_header" directive is duplicate'],
+
     ['trace_upstream on;',
      'invalid value "on" in "trace_upstream", write "both", "internal", "user"'
      . ' or "off"'],
@@ -195,10 +288,33 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
 );
 
 
-is(message("$exporters $_\$nosuch;"), 'unknown "nosuch" variable', $_) for
-    'trace internal ', 'trace_routing ', 'trace_span_name ',
-    'trace_span_name user ', 'trace_attribute user a ',
-    'trace_attribute user a b if=$args';
+# variables that nobody has defined, on the line where they stand
+
+for (['trace', 'internal $nosuch'], ['trace', 'user $nosuch; trace_routing x'],
+     ['trace', 'internal parent ratio=0.1 $nosuch'],
+     ['trace_trusted', 'internal if=$nosuch'],
+     ['trace_context', 'user from=$nosuch'],
+     (map { ['trace_keep', $_] } '$nosuch', '"$status$nosuch"'),
+     (map { ['trace_routing', $_] } '$nosuch', '"a-$nosuch-b"'),
+     (map { ['trace_span_name', $_] } '$nosuch', 'user "a ${nosuch}b"'),
+     (map { ['trace_attribute', "user a $_"] } '$nosuch', '"$uri$nosuch"',
+          'b if=$nosuch', 'b if=$uri$nosuch', '$nosuch type=int'))
+{
+    my ($directive, $parameters) = @$_;
+    my $line = "$directive $parameters;";
+
+    for (['http', 6, "$exporters $line"],
+         ['the server', 7, $exporters, $line],
+         ['a location', 8, $exporters, "\nlocation /a { $line }"],
+         ['an if', 9, $exporters, "location /a {\n\nif (\$args) { $line } }"])
+    {
+        my ($where, $number, @conf) = @$_;
+
+        is(message(@conf), qq{unknown variable "nosuch" in "$directive" in}
+           . " $conf:$number, write one that nginx has, or define it with"
+           . ' "map" or "set"', "$line in $where");
+    }
+}
 
 
 # in the trace_exporter block
@@ -357,6 +473,9 @@ is(message("$exporters", "\n\nlocation /a { trace user \$http_x; }"),
    'no routing in a location');
 is(message("$exporters $on"), both_use('traceparent', 6, 6),
    'one header name');
+is(message("$exporters trace user on; trace_routing x; trace internal $_;"),
+   both_use('traceparent', 6, 6), "one header name, trace internal $_")
+    for 'parent', 'ratio=0', 'rate=1r/m', '$host', '$host ratio=0.1 parent';
 is(message("$exporters $on trace_context internal $_;"),
    both_use('traceparent', 6, 6), "one header name, internal $_")
     for qw(extract inject propagate);
@@ -366,7 +485,8 @@ is(message("$exporters trace_context internal propagate"
            "\nlocation /a {\ntrace user on; }"),
    both_use('x-a-traceparent', 6, 9), 'one header name in two cases');
 
-for (['trace internal on;', 'internal', ''],
+for ((map { ["trace internal $_;", 'internal', ''] }
+          'on', 'parent', 'ratio=0', 'rate=1r/s', 'ratio=0.1 $host'),
      ['trace user on; trace_routing x;', 'user', 'routing_header x-tenant; '])
 {
     my $message = qq{"trace $_->[1]" is on, but there is no exporter: write}
@@ -383,22 +503,49 @@ is(message("$exporters " . join ' ',
    'values in "trace_attribute" are too long, write less than 65536 bytes in'
    . " all in $conf:8", 'attributes longer than a span');
 
+is(message($exporters, "\nlocation /a { trace_context internal"
+           . " propagate to=$_; }", 'upstream backend { server unix:/s; }'),
+   'no upstream "nowhere" for "to=" of "trace_context internal" in'
+   . " $conf:8, write the name of an \"upstream\" block, or \"all\"",
+   "to=$_, in a location") for 'nowhere', 'backend,nowhere';
+
 is(message($exporters, $_),
    '"' . (split ' ')[0] . "\" directive is not allowed here in $conf:7", $_)
     for 'trace_exporter user { }', 'trace_service_name a;',
         'trace_resource a b;';
+is(message($exporters, "\nlocation /a { $_->[0] }"), "$_->[1] in $conf:8",
+   $_->[0]) for (
+    ['trace_status a b;', "$arguments \"trace_status\" directive"],
+    ['trace_status format=xml;', 'invalid parameter "format=xml" in'
+     . ' "trace_status", write "format=prometheus" or "format=json"'],
+    ['trace_status; trace_status format=json;',
+     '"trace_status" directive is duplicate'],
+);
+is(message('', "\nlocation /a { trace_status; }"),
+   qq{"trace_status" in $conf:8 without "trace_exporter", write}
+   . ' "trace_exporter internal { endpoint unix:/path; }" in the "http" block',
+   'trace_status without exporter');
+
 is(message($exporters, 'location /a { limit_except GET { trace user on; } }'),
    "\"trace\" directive is not allowed here in $conf:7", 'limit_except');
 
 
 # what is right
 
-my $all_levels = "trace internal on; trace user \$http_x_tenant; $apart"
-    . ' trace_trusted internal unix: 10.0.0.0/8 2001:db8::/32 ::1 all;'
+my $all_levels = 'trace internal parent ratio=0.1 rate=10r/s $arg_v;'
+    . " trace user \$http_x_tenant; $apart"
+    . ' trace_trusted internal unix: 10.0.0.0/8 2001:db8::/32 ::1 all realip;'
+    . ' trace_context user from=$http_x_user to=backend;'
     . ' trace_routing "$http_x_tenant"; trace_span_name "$request_method x";'
-    . ' trace_attribute both a "$uri b" if=$args type=string;';
+    . ' trace_attribute both a "$uri b" if=$args type=string;'
+    . ' trace_default_attributes user all; trace_upstream internal;'
+    . ' trace_subrequests off; trace_response_header server-timing;'
+    . ' trace_error_log user; trace_keep "$status";'
+    . ' trace_control_header x-debug X-Force-Trace;'
+    . '';
 
-is(message($exporters, '', $_->[1]), '', "all directives in $_->[0]") for (
+is(message("$exporters upstream backend { server unix:/s; }", '', $_->[1]),
+   '', "all directives in $_->[0]") for (
     ['http', $all_levels],
     ['server', "server { listen unix:$dir/a; $all_levels }"],
     ['a location', "server { listen unix:$dir/a; location / { $all_levels } }"],
@@ -412,6 +559,15 @@ is(message($exporters, '', $_->[1]), '', "all directives in $_->[0]") for (
 
 is(message("$exporters $_"), '', $_) for (
     'trace internal off; trace user off;',
+    (map { "trace internal $_;" } '$host rate=1r/m ratio=0 parent',
+        'ratio=1', 'ratio=1.0', 'ratio=0.0', 'ratio=0.000001', 'ratio=0.07',
+        'rate=1000000r/s', 'rate=1r/m', 'parent $host', 'rate=1r/s ratio=0.5'),
+    'trace_context internal header=traceparent;',
+    'trace_context internal to=all; trace_context user from=$http_x;',
+    'upstream a { server unix:/s; } upstream b { server unix:/s; }'
+    . ' trace_context internal to=a,b extract header=x-op-traceparent;',
+    'trace_keep off; trace_control_header off;',
+    'trace_keep "${status}a"; trace_control_header X-A x-a authorization;',
     'trace user on; trace_routing "";',
     "$on $apart",
     "$on trace_context internal ignore;",
