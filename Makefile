@@ -61,6 +61,7 @@ otlpa := $(BUILD)/libtraceparent-otlp.a
 command := $(BUILD)/traceparent
 module := $(BUILD)/ngx_http_trace_module.so
 
+wiretap := $(BUILD)/wiretap.so
 unit := $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
 bench := $(patsubst t/bench/%.c,$(BUILD)/bench/%,$(wildcard t/bench/*.c))
 fuzz := $(patsubst t/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard t/fuzz/*.c))
@@ -100,7 +101,7 @@ build: libs tools module
 libs: $(liba) $(libso) $(otlpa)
 tools: $(command)
 module: $(module)
-unit: $(unit)
+unit: $(unit) $(wiretap)
 bench-programs: $(bench)
 fuzz-programs: $(fuzz)
 
@@ -170,6 +171,9 @@ $(module): $(BUILD)/nginx/Makefile $(module_src)
 $(BUILD)/unit/%: t/unit/%.c $(otlpa) $(liba) | $(proto_hdr)
 	@mkdir -p $(@D)
 	$(C99) $(LDFLAGS) -o $@ $< $(otlpa) $(liba) -lprotobuf-c
+
+$(wiretap): t/lib/wiretap.c
+	$(C99) $(LDFLAGS) -fPIC -shared -o $@ $< -ldl
 
 $(BUILD)/bench/%: t/bench/%.c $(otlpa) $(liba) | $(proto_hdr)
 	@mkdir -p $(@D)

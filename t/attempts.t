@@ -1081,6 +1081,7 @@ SERVER GET /off 200 sent=2
 
 
 === TEST 35: the operator's own header wins, and what it shows is this try's
+--- shows_internal: upstream
 --- config
 proxy_next_upstream http_502;
 location /mine {
@@ -1118,6 +1119,7 @@ SERVER GET /own 200
 
 
 === TEST 36: the variables, before, while and after an upstream is asked
+--- shows_internal: response
 --- config
 proxy_next_upstream http_502;
 location /t {

@@ -1,16 +1,466 @@
 # What a location gets of the levels around it: each directive in http, server,
 # location, nested location, if and named location.
+#
+#   --- levels eval          one directive, on all levels; a hash:
+#
+#   line      the directive; VALUE is replaced by one of
+#   values    two values, of which each level has another one than that around
+#             it, and one that takes them back
+#   seen      sub { my ($response, @spans) = @_; ... }: of a request, what tells
+#             the values apart; its own span is the first
+#   shows     what that returns for the three
+#   named     which of them counts where try_files leads to a named location, in
+#             the first and the second server, or what is shown; by itself that
+#             of the location
+#   content   what answers, by itself an upstream that shows what it gets
+#   by        a location that asks for $arg_to as a subrequest
+#
+# Both pipelines continue the trace of the client: of their trace-ids, the
+# internal ones are all a, the user's all b.
 
 use strict;
 use warnings;
-use TraceTest;
+use Wire;
+
+our %TRACE = (internal => 'a' x 32, user => 'b' x 32);
+
+# of a request as the upstream got it, the value of a header
+
+sub main::got {
+    my ($response, $name) = @_;
+
+    return $response =~ /^\Q$name\E: ([^\r]*)\r$/mi ? $1 : undef;
+}
+
+# how many spans there are of a kind
+
+sub main::kind {
+    my ($kind, undef, @spans) = @_;
+
+    return scalar grep { $_->{kind} eq $kind } @spans;
+}
+
+# Of both servers, the paths and which of the values counts there. The first
+# server has the first value from http, the other one has the second itself.
+
+sub rows {
+    my $server = shift;
+    my $other = 1 - $server;
+
+    return (
+        ['/inherit', $server], ['/set', $other], ['/set/inherit', $other],
+        ['/set/set', $server], ['/set/reset', 2], ['/reset', 2],
+        ['/if', $server], ['/if?if=1', $other], ['/both', $other],
+        ['/both?if=1', $server], ['/if-reset?if=1', 2], ['/named', $other],
+    );
+}
+
+sub locations {
+    my ($levels, $server) = @_;
+    my $content = $levels->{content} // 'proxy_pass http://upstream;';
+    my ($same, $other, $reset) = map { $levels->{line} =~ s/VALUE/$_/r }
+        @{$levels->{values}}[$server, 1 - $server, 2];
+
+    return ($server ? $same : '') . ($levels->{by} // '') . <<"_EOC_";
+location /inherit { $content }
+location /set {
+    $other
+    $content
+    location /set/inherit { $content }
+    location /set/set { $same $content }
+    location /set/reset { $reset $content }
+}
+location /reset { $reset $content }
+location /if { if (\$arg_if) { $other } $content }
+location /both { $other if (\$arg_if) { $same } $content }
+location /if-reset { if (\$arg_if) { $reset } $content }
+location /named { try_files /nosuch \@named; }
+location \@named { $other $content }
+location = /last {
+    trace internal on;
+    trace user on;
+    trace_routing last;
+    trace_span_name last;
+    trace_upstream both;
+    return 204;
+}
+_EOC_
+}
+
+sub http {
+    my $levels = shift;
+
+    return ($levels->{line} =~ s/VALUE/$levels->{values}[0]/r)
+        . <<'_EOC_' . locations($levels, 1) . "}\n";
+
+trace_trusted internal all;
+add_header x-ids "$internal_trace_id.$user_trace_id" always;
+upstream upstream { server $TEST_NGINX_UPSTREAM; }
+server {
+    listen unix:$TEST_NGINX_DIR/second.sock;
+_EOC_
+}
+
+# Asks for all, one by one, then for what is exported last. Spans belong to a
+# response by its trace-ids.
+
+sub run_levels {
+    my ($levels, $name) = @_;
+    my ($n, @asked, %spans, $last) = 0;
+
+    for my $server (0, 1) {
+        for my $row (rows($server)) {
+            my ($path, $value) = @$row;
+            my $uri = $levels->{by} ? '/by?to=' . $path =~ s/\?/&/r : $path;
+
+            $value = $levels->{named}[$server]
+                if $levels->{named} && $path eq '/named';
+            push @asked, { ask($uri, ++$n, $server),
+                name => ($server ? 'second' : 'first') . " server: $path",
+                value => $value };
+        }
+    }
+
+    ask('/last', ++$n, 0);
+
+    for (1 .. 50) {
+        for (spans_until(1)) {
+            $last += $_->{name} eq 'last';
+            push @{$spans{$_->{trace_id}}}, $_;
+        }
+        last if $last == 2;
+    }
+
+    Test::More::is($last, 2, "$name - all spans");
+
+    for my $request (@asked) {
+        my @spans = sort { $b->{kind} cmp $a->{kind} }
+            map { @{$spans{$_} // []} } @{$request->{ids}};
+        my $shown = $levels->{seen}->($request->{response}, @spans);
+        my $want = $request->{value};
+
+        $want = $levels->{shows}[$want] if !ref $want;
+        (ref $want ? \&Test::More::like : \&Test::More::is)
+            ->($shown, $want, "$name - $request->{name}");
+    }
+}
+
+sub ask {
+    my ($uri, $n, $server) = @_;
+    my ($internal, $user) = map { sprintf '%s%06x', substr($_, 6), $n }
+        @TRACE{qw(internal user)};
+    my $response = exchange(request($uri, 'x-a: 1', 'x-b: 2',
+        'x-op-traceparent: 00-' . $internal . '-' . 'a' x 16 . '-01',
+        'traceparent: 00-' . $user . '-' . 'b' x 16 . '-01'),
+        $server ? "unix:$ENV{TEST_NGINX_DIR}/second.sock" : undef);
+    my ($ids) = $response =~ /^x-ids: ([^\r]*)/m;
+
+    return (response => $response, ids => [split /\./, $ids // '']);
+}
+
+add_block_preprocessor(sub {
+    my $block = shift;
+    my $levels = $block->levels or return;
+
+    $block->set_value('http', ($block->http // '') . http($levels));
+    $block->set_value('config', locations($levels, 0));
+    $block->set_value('client', sub {
+        connection();
+        run_levels($levels, $block->name);
+    });
+});
 
 no_long_string();
 run_tests();
 
 __DATA__
 
-=== TEST 1: trace comes from the nearest level that has it
+=== TEST 1: trace internal, on and off; a yes stays in a named location
+--- http
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace internal VALUE;', values => ['on', 'off', 'off'],
+  seen => sub { ::kind('SERVER', @_) }, shows => [1, 0, 0], named => [0, 0] }
+
+
+
+=== TEST 2: trace internal, a ratio; a no stays, too
+--- http
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace internal VALUE;', values => ['ratio=1', 'ratio=0', 'off'],
+  seen => sub { ::kind('SERVER', @_) . ::got($_[0], 'x-op-traceparent') },
+  shows => [qr/^100-a{26}.{6}-(?!a{16}).{16}-01$/,
+            qr/^000-a{26}.{6}-a{16}-01$/, qr/^000-a{26}.{6}-a{16}-01$/],
+  named => [0, 1] }
+
+
+
+=== TEST 3: trace internal, other words
+--- http
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace internal VALUE;',
+  values => ['parent', 'ratio=0 $arg_none', '$arg_none'],
+  seen => sub { ::kind('SERVER', @_) }, shows => [1, 0, 0], named => [0, 1] }
+
+
+
+=== TEST 4: trace user
+--- http
+trace_context internal propagate header=x-op-traceparent;
+trace_routing tenant;
+--- levels eval
+{ line => 'trace user VALUE;', values => ['on', 'off', '$arg_none'],
+  seen => sub { ::kind('SERVER', @_) }, shows => [1, 0, 0],
+  named => [0, 0] }
+
+
+
+=== TEST 5: trace_context, the mode
+--- http
+trace internal on;
+--- levels eval
+{ line => 'trace_context internal VALUE header=x-op-traceparent;',
+  values => ['extract', 'inject', 'ignore'],
+  seen => sub { ::got($_[0], 'x-op-traceparent') . $_[1]{parent_span_id} },
+  shows => [qr/^00-a{26}.{6}-a{16}-01a{16}\z/, qr/-(?!a{16}).{16}-03\z/,
+      qr/^00-a{26}.{6}-a{16}-01\z/],
+
+  # read where the request is decided, written where it leaves
+  named => [qr/^00-a{26}.{6}-(?!a{16}).{16}-01a{16}\z/,
+      qr/^00-a{26}.{6}-a{16}-01\z/] }
+
+
+
+=== TEST 6: trace_context, the header
+--- http
+trace internal on;
+--- levels eval
+{ line => 'trace_context internal inject header=VALUEtraceparent;',
+  values => ['x-1-', 'x-2-', 'x-3-'],
+  seen => sub { "@{[ $_[0] =~ /^(x-\d)-traceparent:/mg ]}" },
+  shows => ['x-1', 'x-2', 'x-3'] }
+
+
+
+=== TEST 7: trace_context, what is read
+--- http
+trace internal on;
+map $host $one {
+    default 00-11111111111111111111111111111111-1111111111111111-01;
+}
+map $host $two {
+    default 00-22222222222222222222222222222222-2222222222222222-01;
+}
+--- levels eval
+{ line => 'trace_context internal VALUE;',
+  values => ['header=x-op-traceparent from=$one', 'from=$two',
+      'header=x-op-traceparent'],
+  seen => sub { ::got($_[0], 'x-op-traceparent') },
+  shows => [qr/^00-1{32}-/, qr/^00-2{32}-/, qr/^00-a{26}/], named => [0, 1] }
+
+
+
+=== TEST 8: trace_context, to whom
+--- http
+trace internal on;
+upstream other { server unix:/nosuch; }
+--- levels eval
+{ line => 'trace_context internal to=VALUE header=x-op-traceparent;',
+  values => ['upstream', 'other', 'all'],
+  seen => sub { defined ::got($_[0], 'x-op-traceparent') ? 1 : 0 },
+  shows => [1, 0, 1] }
+
+
+
+=== TEST 9: trace_routing
+--- http
+trace user on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_routing VALUE;', values => ['one', '$arg_none$http_x_b', '""'],
+  seen => sub { $_[1]{headers}{'x-tenant'} }, shows => ['one', 2, undef] }
+
+
+
+=== TEST 10: trace_span_name
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_span_name VALUE;',
+  values => ['one', 'internal "two $request_method"', '""'],
+  seen => sub { $_[1]{name} }, shows => ['one', 'two GET', qr/^GET \//] }
+
+
+
+=== TEST 11: trace_attribute
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_attribute internal level VALUE;',
+  values => ['one', '$request_method', '""'],
+  seen => sub { $_[1]{attributes}{level} }, shows => ['one', 'GET', undef] }
+
+
+
+=== TEST 12: trace_default_attributes
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_default_attributes internal VALUE;',
+  values => ['none', 'minimal', 'all'],
+  seen => sub { my $attempt = $_[2];
+      "@{[ grep { exists $attempt->{attributes}{$_} }
+           qw(http.request.method url.full) ]}" },
+  shows => ['', 'http.request.method', 'http.request.method url.full'] }
+
+
+
+=== TEST 13: trace_upstream
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_upstream VALUE;', values => ['internal', 'off', 'both'],
+  seen => sub { ::kind('CLIENT', @_) }, shows => [1, 0, 1] }
+
+
+
+=== TEST 14: trace_response_header
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_response_header VALUE;',
+  values => ['server-timing internal', 'traceresponse internal', 'off'],
+  seen => sub { "@{[ $_[0] =~ /^(server-timing|traceresponse):/mig ]}" },
+  shows => ['Server-Timing', 'traceresponse', ''] }
+
+
+
+=== TEST 15: trace_error_log
+--- http
+trace internal on;
+trace user on;
+trace_routing tenant;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_error_log VALUE;', values => ['internal', 'user', 'off'],
+  content => 'deny all;',
+  seen => sub {
+      my ($n) = $_[1]{trace_id} =~ /(.{6})\z/;
+      open my $log, '<', $ENV{TEST_NGINX_SERVROOT} . '/logs/error.log' or die;
+      my ($id) = map { /access forbidden.*trace_id: ([0-9a-f])\S*$n,/ ? $1
+                       : () } <$log>;
+      return $id;
+  },
+  shows => ['a', 'b', undef] }
+--- error_log
+access forbidden by rule
+
+
+
+=== TEST 16: trace_keep
+--- http
+trace internal ratio=0;
+trace_context internal propagate header=x-op-traceparent;
+map $host $one { default 1; }
+--- levels eval
+{ line => 'trace_keep VALUE;', values => ['$one', '$arg_none', 'off'],
+  seen => sub { ::kind('SERVER', @_) }, shows => [1, 0, 0] }
+
+
+
+=== TEST 17: trace_control_header
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_control_header VALUE;', values => ['x-b', 'x-a', 'off'],
+  seen => sub { "@{[ $_[0] =~ /^(x-[ab]): /mg ]}" },
+  shows => ['x-a', 'x-b', 'x-a x-b'] }
+
+
+
+=== TEST 18: the parts of trace_context are inherited apart
+--- http
+trace internal on;
+trace_trusted internal all;
+trace_upstream off;
+trace_context internal extract header=x-1-traceparent to=upstream;
+upstream upstream { server $TEST_NGINX_UPSTREAM; }
+upstream other { server $TEST_NGINX_UPSTREAM; }
+map $host $two {
+    default 00-22222222222222222222222222222222-2222222222222222-01;
+}
+--- config
+location /mode {
+    trace_context internal propagate;
+    proxy_pass http://upstream;
+    location /mode/other { proxy_pass http://other; }
+    location /mode/header {
+        trace_context internal header=x-2-traceparent;
+        proxy_pass http://upstream;
+        location /mode/header/to {
+            trace_context internal to=all;
+            proxy_pass http://other;
+        }
+    }
+    location /mode/from {
+        trace_context internal from=$two;
+        proxy_pass http://upstream;
+        location /mode/from/to {
+            trace_context internal to=other;
+            proxy_pass http://other;
+            location /mode/from/to/header {
+                trace_context internal header=x-2-traceparent;
+                proxy_pass http://other;
+            }
+            location /mode/from/to/inject {
+                trace_context internal inject;
+                proxy_pass http://other;
+            }
+        }
+    }
+}
+--- client eval
+sub {
+    my @headers = map { my $id = $_; "x-$id-traceparent: 00-"
+        . ($id + 2) x 32 . '-' . ($id + 2) x 16 . '-01' } 1, 2;
+    my %left = (
+        '' => '3, 4 as it came', '/other' => 'none, 4 as it came',
+        '/header' => '3 as it came, 4', '/header/to' => '3 as it came, 4',
+        '/from' => '2, 4 as it came', '/from/to' => '2, 4 as it came',
+        '/from/to/header' => '3 as it came, 4',
+        '/from/to/inject' => 'new, 4 as it came');
+
+    for my $uri (sort keys %left) {
+        my $response = ::exchange(::request("/mode$uri", @headers));
+        my %trace = map { $_ => 'none' } 1, 2;
+
+        while ($response =~ /^x-(\d)-traceparent: 00-(.{32})-(.{16})-/mg) {
+            my ($n, $id, $parent) = ($1, $2, $3);
+
+            $trace{$n} = $id =~ /^([234])\1{31}$/ ? $1 : 'new';
+            $trace{$n} .= ' as it came' if $parent =~ /^3{16}$|^4{16}$/;
+        }
+
+        is("$trace{1}, $trace{2}", $left{$uri}, "/mode$uri");
+    }
+}
+--- spans eval
+[map { { name => "GET /mode$_->[0]", trace_id => qr/^(?:$_->[1])/ } }
+    ['', '3{32}'], ['/from', '2{32}'], ['/from/to', '2{32}'],
+    ['/from/to/header', '4{32}'], ['/from/to/inject', '.'],
+    ['/header', '4{32}'], ['/header/to', '4{32}'], ['/other', '3{32}']]
+
+
+
+=== TEST 19: trace comes from the nearest level that has it
 --- http
 trace internal on;
 --- config
@@ -42,40 +492,7 @@ sub {
 
 
 
-=== TEST 2: trace in the server replaces that of http
---- http
-trace internal on;
---- config
-trace internal off;
-location /t { return 204; }
-location /on { trace internal on; return 204; }
---- client eval
-sub { get('/t', '/on') }
---- spans eval
-[{ attributes => { 'url.path' => '/on' } }]
-
-
-
-=== TEST 3: trace in an if
---- config
-location /t {
-    if ($arg_on) { trace internal on; }
-    return 204;
-}
-location /u {
-    trace internal on;
-    if ($arg_off) { trace internal off; }
-    return 204;
-}
---- client eval
-sub { get('/t', '/t?on=1', '/u', '/u?off=1') }
---- spans eval
-[map { { attributes => { 'url.path' => $_->[0], 'url.query' => $_->[1] } } }
-    ['/t', 'on=1'], ['/u', undef]]
-
-
-
-=== TEST 4: after an internal redirect a yes stays, and a no is asked again
+=== TEST 20: after an internal redirect a yes stays, and a no is asked again
 --- config
 set $early "";
 location /on { trace internal on; try_files /nosuch @off; }
@@ -97,7 +514,7 @@ sub { get('/on', '/off', '/off/early', '/twice') }
 
 
 
-=== TEST 5: the same if the other pipeline has said yes
+=== TEST 21: the same if the other pipeline has said yes
 --- http
 trace_context internal propagate header=x-op-traceparent;
 trace_trusted internal all;
@@ -135,7 +552,7 @@ connect() failed
 
 
 
-=== TEST 6: one pipeline says nothing of the other
+=== TEST 22: one pipeline says nothing of the other
 --- http
 trace user on;
 trace_routing acme;
@@ -157,7 +574,7 @@ sub { get('/both', '/internal', '/user', '/none') }
 
 
 
-=== TEST 7: a mode of trace_context without a header keeps the outer header
+=== TEST 23: a mode of trace_context without a header keeps the outer header
 --- http
 trace internal on;
 trace_context internal propagate header=X-Op-TraceParent;
@@ -213,7 +630,7 @@ Traceparent: 00-cccccccccccccccccccccccccccccccc-cccccccccccccccc-01
 
 
 
-=== TEST 8: trace_trusted comes from the nearest level; by itself it follows the header's name
+=== TEST 24: trace_trusted comes from the nearest level; by itself it follows the header's name
 --- http
 trace internal on;
 --- config
@@ -263,7 +680,7 @@ Traceparent: 00-cccccccccccccccccccccccccccccccc-cccccccccccccccc-01
 
 
 
-=== TEST 9: trace_routing comes from the nearest level; an empty one drops the span
+=== TEST 25: trace_routing comes from the nearest level; an empty one drops the span
 --- http
 trace user on;
 trace_routing http;
@@ -303,7 +720,7 @@ sub {
 
 
 
-=== TEST 10: trace_span_name comes from the nearest level, for each pipeline alone
+=== TEST 26: trace_span_name comes from the nearest level, for each pipeline alone
 --- http
 trace internal on;
 trace user on;
@@ -340,7 +757,7 @@ sub {
 
 
 
-=== TEST 11: trace_attribute adds to those of the outer levels, and replaces its name
+=== TEST 27: trace_attribute adds to those of the outer levels, and replaces its name
 --- http
 trace internal on;
 trace_attribute internal level http;
@@ -381,7 +798,7 @@ sub { get('/a', '/b', '/b/c', '/b/d', '/b/e', '/if?a=1', '/if', '/named') }
 
 
 
-=== TEST 12: what is removed of the default attributes stays so in inner levels
+=== TEST 28: what is removed of the default attributes stays so in inner levels
 --- http
 trace internal on;
 trace_attribute internal url.path "";

@@ -530,6 +530,7 @@ SERVER GET /internal 200 sent=1
 
 
 === TEST 16: the ids stay what they were
+--- shows_internal: response
 --- config
 proxy_intercept_errors on;
 location /t {

@@ -127,6 +127,7 @@ sub {
 
 
 === TEST 4: each pipeline, in each form
+--- shows_internal: response
 --- config
 location /a { trace_response_header traceresponse internal; return 204; }
 location /b { trace_response_header traceresponse user; return 204; }
@@ -147,6 +148,7 @@ sub {
 
 
 === TEST 5: without an exporter of user spans it is the internal pipeline's
+--- shows_internal: response
 --- http_config
 trace_exporter internal { endpoint $TEST_NGINX_OTLP; interval 20ms; }
 trace internal on;
@@ -182,6 +184,7 @@ sub { ::tell_spans(traceresponse => $_[1]) }
 
 
 === TEST 7: a pipeline that does not record tells nothing
+--- shows_internal: response
 --- alone
 --- config
 trace_response_header traceresponse;
@@ -204,6 +207,7 @@ sub { ::tell([], [], [], [::traceresponse($_[1])]) }
 
 
 === TEST 8: the context of the client goes on, and its ids are told
+--- shows_internal: response
 --- alone
 --- config
 trace internal on;
@@ -225,6 +229,7 @@ sub {
 
 
 === TEST 9: it comes from the nearest level
+--- shows_internal: response
 --- http
 trace_response_header traceresponse internal;
 --- config
@@ -279,6 +284,7 @@ sub { ::tell_spans(server_timing => $_[1]) }
 
 
 === TEST 11: responses of every status, with a body and without
+--- shows_internal: response
 --- config
 trace_response_header traceresponse internal;
 location /204 { return 204; }
@@ -318,6 +324,7 @@ connect() failed
 
 
 === TEST 12: 304, which has few headers
+--- shows_internal: response
 --- config
 trace_response_header traceresponse internal;
 location /file { if_modified_since before; try_files /t.txt =404; }
@@ -337,6 +344,7 @@ sub { ::tell_spans(traceresponse => $_[0]) }
 
 
 === TEST 13: what is answered before any location is asked
+--- shows_internal: response
 --- config
 client_header_buffer_size 1k;
 large_client_header_buffers 2 1k;
@@ -400,6 +408,7 @@ sub {
 
 
 === TEST 16: one for a request that is redirected, by the location that answers
+--- shows_internal: response
 --- http
 server {
     listen unix:$TEST_NGINX_DIR/accel.sock;
@@ -437,6 +446,7 @@ sub {
 
 
 === TEST 17: the ids are told though they were not needed before
+--- shows_internal: response
 --- alone
 --- config
 location /off { try_files /nosuch @on; }
@@ -454,6 +464,7 @@ sub { ::tell_spans(traceresponse => @_) }
 
 
 === TEST 18: subrequests tell nothing
+--- shows_internal: response
 --- config
 ssi_types *;
 addition_types *;
@@ -483,6 +494,7 @@ sub {
 
 
 === TEST 19: the upstream's own traceresponse gives way, and stays where off
+--- shows_internal: response
 --- http
 server {
     listen unix:$TEST_NGINX_DIR/told.sock;
@@ -528,6 +540,7 @@ sub {
 
 
 === TEST 20: a response from the cache tells of the request that it answers
+--- shows_internal: response
 --- http
 proxy_cache_path $TEST_NGINX_SERVROOT/cache keys_zone=cache:1m;
 --- config

@@ -50,6 +50,9 @@ server {
 _EOC_
     $block->set_value('config', "trace_attribute both hop edge;\n"
         . $block->config);
+
+    # the inner one answers with the headers that it has got
+    $block->set_value('shows_internal', 'response');
 });
 
 no_long_string();

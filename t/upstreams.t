@@ -459,6 +459,7 @@ location /a {
 
 
 === TEST 24: a subrequest changes its own headers, not those of its request
+--- shows_internal: upstream
 --- config
 trace_upstream off;
 trace_subrequests off;
@@ -671,6 +672,7 @@ location ~ \.x$ {
 
 
 === TEST 33: rewrite
+--- shows_internal: response
 --- config
 trace internal on;
 location /t {
@@ -687,6 +689,7 @@ location /r {
 
 
 === TEST 34: the variables show the same ids all the way
+--- shows_internal: upstream
 --- config
 trace internal on;
 trace_upstream off;

@@ -23,6 +23,7 @@ $ENV{TEST_NGINX_ALL} = $all;
 add_block_preprocessor(sub {
     my $block = shift;
 
+    $block->set_value('shows_internal', 'response upstream');
     return if defined $block->must_die;
     $block->set_value('http', <<"_EOC_" . ($block->http || ''));
 trace_context internal propagate header=x-op-traceparent;

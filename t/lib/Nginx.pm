@@ -11,6 +11,8 @@ package Nginx;
 #   $nginx->signal('HUP'); $nginx->workers; $nginx->quit; $nginx->log
 #   $nginx->reload(http => '...'); $nginx->crash; $nginx->test; $nginx->memory
 #
+# What it sends is checked when it goes, see Leak.pm.
+#
 # With daemon => 1 it goes into the background. wrapper => [...] is a command
 # that starts it.
 
@@ -20,8 +22,12 @@ use warnings;
 use File::Temp;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use Leak;
 use POSIX ();
+use Scalar::Util qw(weaken);
 use Time::HiRes qw(sleep time);
+
+my @all;
 
 sub new {
     my ($class, %conf) = @_;
@@ -34,6 +40,10 @@ sub new {
         or die "no port: $!";
     $self->{port} = $socket->sockport;
     close $socket;
+
+    $self->{leak} = Leak->new("$self->{dir}/wiretap");
+    $self->{configured} = '';
+    weaken($all[@all] = $self);
 
     return $self;
 }
@@ -52,6 +62,8 @@ sub configure {
         split ' ', $ENV{TEST_NGINX_LOAD_MODULES} || '';
     my $temp = join '', map { "${_}_temp_path $dir/$_;\n" }
         qw(client_body proxy fastcgi uwsgi scgi);
+
+    $self->{configured} .= "$self->{http} $self->{server}";
 
     open my $fh, '>', "$dir/nginx.conf" or die $!;
     print $fh <<"_EOC_";
@@ -94,6 +106,7 @@ sub start {
     die "fork: $!" if !defined $self->{pid};
 
     if ($self->{pid} == 0) {
+        %ENV = (%ENV, $self->{leak}->environment);
         exec @{$self->{wrapper} || []},
             $self->command($self->{daemon} ? () : ('-g', 'daemon off;'))
             or POSIX::_exit(1);
@@ -267,9 +280,10 @@ sub get {
     return wantarray ? ($status, $body) : $status;
 }
 
-sub DESTROY {
+# ends it, and looks at what it has sent
+
+sub finish {
     my $self = shift;
-    my $status = $?;
 
     if ($self->{pid}) {
         my @workers = $self->workers;
@@ -279,8 +293,25 @@ sub DESTROY {
         if (!defined $self->gone($self->{pid}, 5)) {
             kill 'KILL', $self->{pid}, @workers;
         }
+
+        undef $self->{pid};
     }
 
+    $self->{leak}->check('nginx', $self->{configured},
+        $self->{shows_internal});
+}
+
+sub DESTROY {
+    my $self = shift;
+    my $status = $?;
+
+    $self->finish;
+    $? = $status;
+}
+
+END {
+    my $status = $?;
+    $_->finish for grep { defined } @all;
     $? = $status;
 }
 

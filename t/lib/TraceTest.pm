@@ -25,6 +25,9 @@ package TraceTest;
 # Without error_log and no_error_log, nothing from error up may be logged; with
 # error_log alone, nothing above error.
 #
+# Of every block it is checked that nothing internal gets out, see Leak.pm, to
+# which --- shows_internal belongs.
+#
 # The receiver's socket is $TEST_NGINX_OTLP in every configuration.
 
 use strict;
@@ -35,6 +38,7 @@ use File::Temp;
 use IO::Select;
 use IO::Socket::INET;
 use JSON::PP;
+use Leak;
 use Test::Nginx::Socket 'no_plan';
 use Time::HiRes qw(sleep time);
 use Tree;
@@ -48,10 +52,15 @@ my $jsonl = "$dir/spans.jsonl";
 my $receiver;
 my $read = 0;
 
+# of the nginx that runs, and of the one that starts: [Leak, block]
+my ($running, $starting);
+my $starts = 0;
+
 $ENV{TEST_NGINX_OTLP} = "unix:$dir/otlp.sock";
 $ENV{TEST_NGINX_DIR} = "$dir";
 
 my $exporters = <<'_EOC_';
+    trace_resource INTERNAL-MARKER-name INTERNAL-MARKER-value;
     trace_exporter internal {
         endpoint $TEST_NGINX_OTLP;
         interval 20ms;
@@ -232,12 +241,33 @@ add_response_body_check(sub {
     check_spans($block);
 });
 
+# Test::Nginx preloads for nginx what t/run says
+
+add_block_preprocessor(sub {
+    my $leak = Leak->new("$dir/leak." . ++$starts);
+
+    $ENV{WIRETAP} = $leak->{dir};
+    $starting = [$leak, shift];
+});
+
+sub nginx_has_ended {
+    my ($leak, $block) = @{$running || return};
+
+    undef $running;
+    $leak->check($block->name, join("\n", grep { defined }
+        $block->http_config, $block->config), $block->shows_internal);
+}
+
 # errors are looked for after the spans have arrived
 
 my $run_requests = $Test::Nginx::Util::RunTestHelper;
 
 $Test::Nginx::Util::RunTestHelper = sub {
     my ($block, $dry_run, $repeated_req_idx) = @_;
+
+    # that of the block before
+    nginx_has_ended();
+    $running = $starting;
 
     upstream_requests();
 
@@ -298,6 +328,13 @@ start_receiver();
 
 END {
     my $status = $?;
+
+    if (-f $Test::Nginx::Util::PidFile) {
+        Test::Nginx::Util::kill_process(
+            Test::Nginx::Util::get_pid_from_pidfile(''), 1, 'END');
+    }
+
+    nginx_has_ended();
     stop_receiver();
     $? = $status;
 }

@@ -25,7 +25,7 @@ package Upstream;
 #              CR LF, without one leading space; of the others, parameters
 #   body       the length of its body
 #
-# An http server answers with the request's head, the others with "ok\n"; a
+# An http server answers with the request line, the others with "ok\n"; a
 # query decides otherwise:
 #
 #   ?redirect=URI   answers with X-Accel-Redirect
@@ -410,7 +410,7 @@ sub http_request {
     my ($line, @lines) = split /\r\n/, $head;
 
     return {
-        line => $line, default => $head, body => http_body($socket, $head),
+        line => $line, default => "$line\n", body => http_body($socket, $head),
         headers => [map { [/\A([^:]*): ?(.*)\z/s] } @lines],
         keep => $line =~ m{ HTTP/1\.1\z}
             && $head !~ /^Connection: close\r$/im,
