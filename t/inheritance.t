@@ -24,12 +24,13 @@ use Wire;
 
 our %TRACE = (internal => 'a' x 32, user => 'b' x 32);
 
-# of a request as the upstream got it, the value of a header
+# of a request as the upstream got it, the value of a header; its headers are
+# lines behind the response
 
 sub main::got {
     my ($response, $name) = @_;
 
-    return $response =~ /^\Q$name\E: ([^\r]*)\r$/mi ? $1 : undef;
+    return $response =~ /^> \Q$name\E: (.*)$/mi ? $1 : undef;
 }
 
 # how many spans there are of a kind
@@ -155,7 +156,13 @@ sub ask {
         $server ? "unix:$ENV{TEST_NGINX_DIR}/second.sock" : undef);
     my ($ids) = $response =~ /^x-ids: ([^\r]*)/m;
 
+    $response .= received();
     return (response => $response, ids => [split /\./, $ids // '']);
+}
+
+sub main::received {
+    return join '', map { "> $_->[0]: $_->[1]\n" }
+        map { @{$_->{headers}} } upstream()->requests;
 }
 
 add_block_preprocessor(sub {
@@ -164,6 +171,7 @@ add_block_preprocessor(sub {
 
     $block->set_value('http', ($block->http // '') . http($levels));
     $block->set_value('config', locations($levels, 0));
+    $block->set_value('shows_internal', 'response');
     $block->set_value('client', sub {
         connection();
         run_levels($levels, $block->name);
@@ -239,7 +247,7 @@ trace internal on;
 --- levels eval
 { line => 'trace_context internal inject header=VALUEtraceparent;',
   values => ['x-1-', 'x-2-', 'x-3-'],
-  seen => sub { "@{[ $_[0] =~ /^(x-\d)-traceparent:/mg ]}" },
+  seen => sub { "@{[ $_[0] =~ /^> (x-\d)-traceparent:/mg ]}" },
   shows => ['x-1', 'x-2', 'x-3'] }
 
 
@@ -381,7 +389,7 @@ trace internal on;
 trace_context internal propagate header=x-op-traceparent;
 --- levels eval
 { line => 'trace_control_header VALUE;', values => ['x-b', 'x-a', 'off'],
-  seen => sub { "@{[ $_[0] =~ /^(x-[ab]): /mg ]}" },
+  seen => sub { "@{[ $_[0] =~ /^> (x-[ab]): /mg ]}" },
   shows => ['x-a', 'x-b', 'x-a x-b'] }
 
 
@@ -439,10 +447,12 @@ sub {
         '/from/to/inject' => 'new, 4 as it came');
 
     for my $uri (sort keys %left) {
-        my $response = ::exchange(::request("/mode$uri", @headers));
+        ::exchange(::request("/mode$uri", @headers));
+
+        my $left = ::received();
         my %trace = map { $_ => 'none' } 1, 2;
 
-        while ($response =~ /^x-(\d)-traceparent: 00-(.{32})-(.{16})-/mg) {
+        while ($left =~ /^> x-(\d)-traceparent: 00-(.{32})-(.{16})-/mg) {
             my ($n, $id, $parent) = ($1, $2, $3);
 
             $trace{$n} = $id =~ /^([234])\1{31}$/ ? $1 : 'new';
@@ -515,6 +525,7 @@ sub { get('/on', '/off', '/off/early', '/twice') }
 
 
 === TEST 21: the same if the other pipeline has said yes
+--- shows_internal: response
 --- http
 trace_context internal propagate header=x-op-traceparent;
 trace_trusted internal all;
@@ -575,6 +586,7 @@ sub { get('/both', '/internal', '/user', '/none') }
 
 
 === TEST 23: a mode of trace_context without a header keeps the outer header
+--- shows_internal: response
 --- http
 trace internal on;
 trace_context internal propagate header=X-Op-TraceParent;
@@ -631,6 +643,7 @@ Traceparent: 00-cccccccccccccccccccccccccccccccc-cccccccccccccccc-01
 
 
 === TEST 24: trace_trusted comes from the nearest level; by itself it follows the header's name
+--- shows_internal: response
 --- http
 trace internal on;
 --- config
