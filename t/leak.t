@@ -101,9 +101,9 @@ subtest 'in a response' => sub {
         'bytes');
     finds([client($get, lines('HTTP/1.1 200 OK', 'x-op-traceparent: a'))],
         ['response: name x-op-traceparent'], 'a name');
-    finds([client(lines('GET / HTTP/1.1', "x-op-traceparent: 00-$trace-$span-01"),
-        "$ok$trace")], ["response: id $trace"],
-        'also what came in an internal header');
+    finds([client(lines('GET / HTTP/1.1',
+        "x-op-traceparent: 00-$trace-$span-01"), "$ok$trace")],
+        ["response: id $trace"], 'also what came in an internal header');
     finds([client($get, "$ok$trace INTERNAL-MARKER")],
         ['response: marker INTERNAL-MARKER'], 'shown, but for markers',
         'response');

@@ -224,15 +224,15 @@ sub secrets {
 
 sub head { $_[0] =~ /\A(.*?)\r\n\r\n/s ? $1 : $_[0] }
 
-# trace-ids and span-ids of an ExportTraceServiceRequest, the first two fields of
-# a span
+# trace-ids and span-ids of an ExportTraceServiceRequest, the first two fields
+# of a span
 
 sub span_ids {
     my $body = shift;
 
     return eval {
-        map { /\A\x0a\x10(.{16})\x12\x08(.{8})/s ? map { unpack 'H*', $_ } $1, $2
-              : die 'a span that does not begin with its ids' }
+        map { unpack 'H*', $_ }
+        map { /\A\x0a\x10(.{16})\x12\x08(.{8})/s }
         map { Receiver::fields($_, 2) } map { Receiver::fields($_, 2) }
         Receiver::fields($body, 1)
     };
