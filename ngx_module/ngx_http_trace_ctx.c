@@ -124,8 +124,11 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sc = &ctx->pipelines[i];
 
+        ctx->too_many[i] = 0;
+
         sc->extracted = NULL;
         sc->parent = 0;
+        sc->stateless = 0;
         sc->ids = 0;
         sc->formatted = 0;
         sc->queued = 0;
@@ -357,7 +360,7 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t  *child;
 
     if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
-        ngx_http_trace_drop_child(pipelines);
+        ngx_http_trace_drop_child(ctx, pipelines);
         return NULL;
     }
 
@@ -417,16 +420,16 @@ ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc)
 }
 
 
-/* one that is too much */
+/* one that is too much: counted with the request's spans, if it has any */
 
 void
-ngx_http_trace_drop_child(ngx_uint_t pipelines)
+ngx_http_trace_drop_child(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipelines)
 {
     ngx_uint_t  i;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if (pipelines & (1 << i)) {
-            ngx_http_trace_exporter_drop(i, NGX_HTTP_TRACE_REQUEST_LIMIT, 1);
+            ctx->too_many[i]++;
         }
     }
 }

@@ -164,19 +164,19 @@ ngx_http_trace_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     bit = 1 << pipeline;
     sc = &ctx->pipelines[pipeline];
 
+    ctx->settled |= bit;
+
     ngx_http_trace_extract(r, pcf, sc);
 
-    sampled = ngx_http_trace_sample(r, ctx, pcf->decision, sc, &threshold);
+    if (ngx_http_trace_ids(sc) != NGX_OK) {
+        return;
+    }
 
-    ctx->settled |= bit;
+    sampled = ngx_http_trace_sample(r, ctx, pcf->decision, sc, &threshold);
 
     /* one that takes no part changes nothing: W3C Trace Context, 3.4 */
 
     if (!sampled && sc->parent && !pcf->keeps) {
-        return;
-    }
-
-    if (ngx_http_trace_ids(sc) != NGX_OK) {
         return;
     }
 
@@ -225,22 +225,14 @@ ngx_http_trace_sample(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
         sampled = sc->inbound.flags & TRACEPARENT_FLAG_SAMPLED;
 
-        traceparent_sampler_read(&sampling, sc->inbound.trace_id,
+        traceparent_sampler_read(&sampling, sc->outbound.trace_id,
                                  sc->tracestate.data, sc->tracestate.len);
 
         *threshold = traceparent_sampler_follow(&sampling, sampled);
 
     } else if (decision->words & NGX_HTTP_TRACE_RATIO) {
 
-        /* a new trace has its id now */
-
-        if (!sc->parent && ngx_http_trace_ids(sc) != NGX_OK) {
-            return 0;
-        }
-
-        traceparent_sampler_read(&sampling,
-                                 sc->parent ? sc->inbound.trace_id
-                                            : sc->outbound.trace_id,
+        traceparent_sampler_read(&sampling, sc->outbound.trace_id,
                                  sc->tracestate.data, sc->tracestate.len);
 
         sampled = (sampling.randomness >= decision->threshold);

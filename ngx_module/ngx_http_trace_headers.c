@@ -10,8 +10,8 @@
 
 static ngx_http_trace_edit_t *ngx_http_trace_edited(ngx_table_elt_t *h,
     ngx_http_trace_edit_t *edits, ngx_uint_t n);
-static ngx_int_t ngx_http_trace_rebuild(ngx_http_request_t *r,
-    ngx_http_trace_edit_t *edits, ngx_uint_t n);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_rebuild(
+    ngx_http_request_t *r, ngx_http_trace_edit_t *edits, ngx_uint_t n);
 static ngx_int_t ngx_http_trace_push(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edit);
 
@@ -181,6 +181,7 @@ ngx_http_trace_edited(ngx_table_elt_t *h, ngx_http_trace_edit_t *edits,
         name = &edits[i].header->name;
 
         if (h->key.len != name->len
+            || (h->key.data[0] | 0x20) != name->data[0]
             || (edits[i].own && h->key.data != name->data))
         {
             continue;

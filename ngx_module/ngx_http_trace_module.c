@@ -20,7 +20,7 @@ static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
 static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_send_content(
     ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf);
-static void ngx_http_trace_send(ngx_http_request_t *r,
+static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r,
     ngx_http_trace_loc_conf_t *tlcf);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_log(
@@ -271,14 +271,12 @@ ngx_http_trace_server_rewrite_handler(ngx_http_request_t *r)
 }
 
 
-/* and here, if it has none; it stands before the access log */
+/* or here, if it has none; this one stands before the access log */
 
 static ngx_int_t
 ngx_http_trace_unread_handler(ngx_http_request_t *r)
 {
-    if (r->phase_handler == 0 && !r->internal) {
-        ngx_http_trace_distrust(r);
-    }
+    ngx_http_trace_distrust_unread(r);
 
     return NGX_OK;
 }
@@ -426,14 +424,16 @@ ngx_http_trace_send(ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf)
     ngx_http_trace_ctx_t   *ctx;
     ngx_http_trace_node_t  *node;
 
-    if (tlcf->control) {
-        ngx_http_trace_control(r, tlcf->control);
-    }
-
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
 
-    if (tlcf->to || (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT])) {
+    if (tlcf->edits || ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
+
+        if (tlcf->control) {
+            ngx_http_trace_control(r, tlcf->control);
+        }
+
         (void) ngx_http_trace_address(r, tlcf->to_upstream);
+
         ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
     }
 
@@ -946,6 +946,10 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
                != NGX_OK))
     {
         return NGX_ERROR;
+    }
+
+    if (tmcf->distrust) {
+        ngx_http_trace_distrust_variables(cf);
     }
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,

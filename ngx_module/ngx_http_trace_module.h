@@ -265,6 +265,7 @@ typedef struct {
                                               /* see ngx_http_trace_text() */
 
     unsigned                     parent:1;    /* there is an inbound context */
+    unsigned                     stateless:1; /* with no tracestate at all */
     unsigned                     ids:1;
     unsigned                     formatted:1;
     unsigned                     queued:1;
@@ -352,6 +353,7 @@ struct ngx_http_trace_ctx_s {
     ngx_http_trace_child_t      *children;
     ngx_http_trace_child_t     **last_child;
     ngx_uint_t                   children_n;
+    ngx_uint_t                   too_many[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_upstream_t   *upstreams;
     ngx_http_log_handler_pt      log_handler;   /* that ours stands before */
     void                       **loc_conf;    /* of what has answered */
@@ -530,7 +532,8 @@ NGX_HTTP_TRACE_APART void ngx_http_trace_hop(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
 void *ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size);
-void ngx_http_trace_drop_child(ngx_uint_t pipelines);
+void ngx_http_trace_drop_child(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipelines);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);
 ngx_int_t ngx_http_trace_ids(ngx_http_trace_span_ctx_t *sc);
 ngx_int_t ngx_http_trace_span_ids(ngx_http_trace_span_ids_t ids,
@@ -602,6 +605,8 @@ ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
 /* ngx_http_trace_trust.c */
 
 void ngx_http_trace_distrust(ngx_http_request_t *r);
+void ngx_http_trace_distrust_unread(ngx_http_request_t *r);
+void ngx_http_trace_distrust_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_trace_believe(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
 ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,

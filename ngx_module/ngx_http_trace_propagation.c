@@ -52,6 +52,7 @@ ngx_http_trace_extract(ngx_http_request_t *r,
 
     sc->extracted = pcf;
     sc->parent = 0;
+    sc->stateless = 0;
     sc->tracestate.len = 0;
 
     ngx_http_trace_extract_from(r, pcf, sc);
@@ -105,6 +106,8 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
             states++;
         }
     }
+
+    sc->stateless = (states == 0);
 
     /* several are as none: W3C Trace Context, section 3.2.1 */
 
@@ -265,8 +268,11 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
         ngx_http_trace_set_edit(&edits[n++], &pcf->traceparent, text,
                                 TRACEPARENT_LEN);
-        ngx_http_trace_set_edit(&edits[n++], &pcf->tracestate,
-                                sc->tracestate.data, sc->tracestate.len);
+
+        if (sc->tracestate.len || !sc->stateless) {
+            ngx_http_trace_set_edit(&edits[n++], &pcf->tracestate,
+                                    sc->tracestate.data, sc->tracestate.len);
+        }
 
         sc->sent = pcf;
     }

@@ -120,6 +120,11 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     ctx = request->ctx;
     sc = &ctx->pipelines[pipeline];
 
+    if (ctx->too_many[pipeline]) {
+        ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_REQUEST_LIMIT,
+                                     ctx->too_many[pipeline]);
+    }
+
     if (ngx_http_trace_routing(r, pipeline, &routing) != NGX_OK) {
         ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING, 1);
         ngx_http_trace_drop_children(ctx, pipeline);
@@ -328,7 +333,11 @@ ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
                              route->data, route->len);
         }
 
-        if (hop->path.len && level == NGX_HTTP_TRACE_ALL) {
+        /* who may not know the location's name may not know its path */
+
+        if (hop->path.len && level == NGX_HTTP_TRACE_ALL
+            && (route->len || pipeline != NGX_HTTP_TRACE_USER))
+        {
             otlp_span_string(&event, ngx_http_trace_key("url.path"),
                              hop->path.data, hop->path.len);
         }

@@ -456,6 +456,11 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 
     facts.route = tlcf->pipelines[pipeline].route;
     facts.path = r->uri;
+
+    if (facts.route.len == 0 && pipeline == NGX_HTTP_TRACE_USER) {
+        ngx_str_null(&facts.path);
+    }
+
     facts.status_code = status ? (int64_t) status : NGX_ERROR;
     facts.error_type.len = 0;
 

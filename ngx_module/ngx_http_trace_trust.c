@@ -8,8 +8,15 @@
 #include "ngx_http_trace_module.h"
 
 
+static ngx_int_t ngx_http_trace_http_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_uint_t ngx_http_trace_present(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf);
 static ngx_uint_t ngx_http_trace_trusted_address(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
+
+
+static ngx_http_get_variable_pt  ngx_http_trace_next_variable;
 
 
 /*
@@ -37,6 +44,55 @@ ngx_http_trace_distrust(ngx_http_request_t *r)
                                            NGX_HTTP_TRACE_NOT_BELIEVED);
         }
     }
+}
+
+
+/*
+ * A request that nginx could not read has no phases, but an error page with
+ * variables, and a log.
+ */
+
+void
+ngx_http_trace_distrust_unread(ngx_http_request_t *r)
+{
+    if (r->phase_handler == 0 && !r->internal) {
+        ngx_http_trace_distrust(r);
+    }
+}
+
+
+/* so $http_... asks first; called where somebody is not believed */
+
+void
+ngx_http_trace_distrust_variables(ngx_conf_t *cf)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    v = cmcf->prefix_variables.elts;
+
+    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
+
+        if (v[i].name.len == sizeof("http_") - 1
+            && ngx_strncmp(v[i].name.data, "http_", v[i].name.len) == 0)
+        {
+            ngx_http_trace_next_variable = v[i].get_handler;
+            v[i].get_handler = ngx_http_trace_http_variable;
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_trace_http_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_trace_distrust_unread(r);
+
+    return ngx_http_trace_next_variable(r, v, data);
 }
 
 
@@ -153,6 +209,10 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
     ngx_http_trace_ctx_t   *ctx;
     ngx_http_trace_edit_t   edits[2];
 
+    if (!ngx_http_trace_present(r, pcf)) {
+        return NGX_OK;
+    }
+
     ngx_http_trace_set_edit(&edits[0], &pcf->traceparent, NULL, 0);
     ngx_http_trace_set_edit(&edits[1], &pcf->tracestate, NULL, 0);
 
@@ -182,6 +242,36 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
     ctx->edits = 1;
 
     return NGX_DONE;
+}
+
+
+/* as most requests have none, a look at lengths and first letters does it */
+
+static ngx_uint_t
+ngx_http_trace_present(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf)
+{
+    size_t            len;
+    u_char            ch;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *last;
+
+    len = pcf->tracestate.name.len;
+    ch = pcf->tracestate.name.data[0];
+
+    /* "traceparent" is longer by one */
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (last = h + part->nelts; h < last; h++) {
+            if (h->key.len - len <= 1 && ngx_tolower(h->key.data[0]) == ch) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
 }
 
 

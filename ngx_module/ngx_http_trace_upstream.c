@@ -366,7 +366,7 @@ ngx_http_trace_upstream_watch(ngx_http_request_t *r,
     if (up == NULL) {
 
         if (ctx->children_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
-            ngx_http_trace_drop_child(ctx->recorded & tlcf->upstream);
+            ngx_http_trace_drop_child(ctx, ctx->recorded & tlcf->upstream);
         }
 
         return NGX_OK;

@@ -214,6 +214,8 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     r = r->main;
 
+    ngx_http_trace_distrust_unread(r);
+
     if (ids && ngx_http_trace_variable_late(r)) {
         (void) ngx_http_trace_decide(r);
     }
