@@ -282,7 +282,21 @@ upstream other { server unix:/nosuch; }
 
 
 
-=== TEST 9: trace_routing
+=== TEST 9: trace_trusted
+--- http
+trace internal off;
+trace user on;
+trace_routing tenant;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_trusted user VALUE;', values => ['all', '192.0.2.1',
+      '127.0.0.0/8 unix:'],
+  seen => sub { $_[1]{parent_span_id} }, shows => ['b' x 16, '', 'b' x 16],
+  named => [0, 1] }
+
+
+
+=== TEST 10: trace_routing
 --- http
 trace user on;
 trace_context internal propagate header=x-op-traceparent;
@@ -292,7 +306,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 10: trace_span_name
+=== TEST 11: trace_span_name
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -303,7 +317,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 11: trace_attribute
+=== TEST 12: trace_attribute
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -314,7 +328,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 12: trace_default_attributes
+=== TEST 13: trace_default_attributes
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -328,7 +342,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 13: trace_upstream
+=== TEST 14: trace_upstream
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -338,7 +352,18 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 14: trace_response_header
+=== TEST 15: trace_subrequests, in the location of the subrequest
+--- http
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+--- levels eval
+{ line => 'trace_subrequests VALUE;', values => ['off', 'on', 'on'],
+  by => 'location = /by { echo_location $arg_to $args; }',
+  seen => sub { ::kind('INTERNAL', @_) }, shows => [0, 1, 1] }
+
+
+
+=== TEST 16: trace_response_header
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -350,7 +375,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 15: trace_error_log
+=== TEST 17: trace_error_log
 --- http
 trace internal on;
 trace user on;
@@ -372,7 +397,7 @@ access forbidden by rule
 
 
 
-=== TEST 16: trace_keep
+=== TEST 18: trace_keep
 --- http
 trace internal ratio=0;
 trace_context internal propagate header=x-op-traceparent;
@@ -383,7 +408,7 @@ map $host $one { default 1; }
 
 
 
-=== TEST 17: trace_control_header
+=== TEST 19: trace_control_header
 --- http
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -394,7 +419,7 @@ trace_context internal propagate header=x-op-traceparent;
 
 
 
-=== TEST 18: the parts of trace_context are inherited apart
+=== TEST 20: the parts of trace_context are inherited apart
 --- http
 trace internal on;
 trace_trusted internal all;
@@ -470,7 +495,7 @@ sub {
 
 
 
-=== TEST 19: trace comes from the nearest level that has it
+=== TEST 21: trace comes from the nearest level that has it
 --- http
 trace internal on;
 --- config
@@ -502,7 +527,7 @@ sub {
 
 
 
-=== TEST 20: after an internal redirect a yes stays, and a no is asked again
+=== TEST 22: after an internal redirect a yes stays, and a no is asked again
 --- config
 set $early "";
 location /on { trace internal on; try_files /nosuch @off; }
@@ -524,7 +549,7 @@ sub { get('/on', '/off', '/off/early', '/twice') }
 
 
 
-=== TEST 21: the same if the other pipeline has said yes
+=== TEST 23: the same if the other pipeline has said yes
 --- shows_internal: response
 --- http
 trace_context internal propagate header=x-op-traceparent;
@@ -563,7 +588,7 @@ connect() failed
 
 
 
-=== TEST 22: one pipeline says nothing of the other
+=== TEST 24: one pipeline says nothing of the other
 --- http
 trace user on;
 trace_routing acme;
@@ -585,7 +610,7 @@ sub { get('/both', '/internal', '/user', '/none') }
 
 
 
-=== TEST 23: a mode of trace_context without a header keeps the outer header
+=== TEST 25: a mode of trace_context without a header keeps the outer header
 --- shows_internal: response
 --- http
 trace internal on;
@@ -642,7 +667,7 @@ Traceparent: 00-cccccccccccccccccccccccccccccccc-cccccccccccccccc-01
 
 
 
-=== TEST 24: trace_trusted comes from the nearest level; by itself it follows the header's name
+=== TEST 26: trace_trusted comes from the nearest level; by itself it follows the header's name
 --- shows_internal: response
 --- http
 trace internal on;
@@ -693,7 +718,7 @@ Traceparent: 00-cccccccccccccccccccccccccccccccc-cccccccccccccccc-01
 
 
 
-=== TEST 25: trace_routing comes from the nearest level; an empty one drops the span
+=== TEST 27: trace_routing comes from the nearest level; an empty one drops the span
 --- http
 trace user on;
 trace_routing http;
@@ -733,7 +758,7 @@ sub {
 
 
 
-=== TEST 26: trace_span_name comes from the nearest level, for each pipeline alone
+=== TEST 28: trace_span_name comes from the nearest level, for each pipeline alone
 --- http
 trace internal on;
 trace user on;
@@ -770,7 +795,7 @@ sub {
 
 
 
-=== TEST 27: trace_attribute adds to those of the outer levels, and replaces its name
+=== TEST 29: trace_attribute adds to those of the outer levels, and replaces its name
 --- http
 trace internal on;
 trace_attribute internal level http;
@@ -811,7 +836,7 @@ sub { get('/a', '/b', '/b/c', '/b/d', '/b/e', '/if?a=1', '/if', '/named') }
 
 
 
-=== TEST 28: what is removed of the default attributes stays so in inner levels
+=== TEST 30: what is removed of the default attributes stays so in inner levels
 --- http
 trace internal on;
 trace_attribute internal url.path "";

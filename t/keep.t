@@ -481,3 +481,24 @@ sub {
               @_), 0, 'th where a ratio has said yes');
 }
 --- span_count: 40
+
+
+
+=== TEST 18: of more subrequests than may have spans, those of a kept request are lost
+--- log_level: warn
+--- config
+default_type text/html;
+location /t { ssi on; trace_keep $arg_keep; try_files /t.html =404; }
+location /a { echo a; }
+--- user_files eval
+">>> t.html\n" . '<!--#include virtual="/a" -->' x 1100
+--- client eval
+sub {
+    get('/t');
+    is(main::status(), '0 recorded, 0 dropped', 'not kept');
+    get('/t?keep=1');
+}
+--- tree eval
+"SERVER GET /t 200 flags=258\n" . "  INTERNAL subrequest /a 200\n" x 1000
+--- check_spans eval
+sub { is(main::status(), '1101 recorded, 100 dropped', 'kept') }
