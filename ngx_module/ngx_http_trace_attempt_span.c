@@ -279,7 +279,7 @@ ngx_http_trace_attempt_peer(ngx_str_t *name,
 
     *address = *name;
 
-    if (name->len > 5 && ngx_strncmp(name->data, "unix:", 5) == 0) {
+    if (name->len > 5 && ngx_memcmp(name->data, "unix:", 5) == 0) {
         address->data += 5;
         address->len -= 5;
         return;

@@ -47,6 +47,7 @@ ngx_http_trace_decide(ngx_http_request_t *r)
     /* a variable that is asked may ask for one of ours in turn */
 
     if (ngx_http_trace_deciding == r) {
+        ctx = ngx_http_trace_own_ctx(r);
         return ctx ? ctx : ngx_http_trace_set_untraced(r);
     }
 

@@ -20,8 +20,6 @@ static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
 static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_send_content(
     ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf);
-static NGX_HTTP_TRACE_APART void ngx_http_trace_send(ngx_http_request_t *r,
-    ngx_http_trace_loc_conf_t *tlcf);
 static ngx_int_t ngx_http_trace_log_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_log(
     ngx_http_request_t *r);
@@ -380,7 +378,7 @@ ngx_http_trace_settle(ngx_http_request_t *r)
     /* redirected to where nobody stands before the content handler */
 
     if (tlcf->handler == NULL && r->content_handler) {
-        ngx_http_trace_send(r, tlcf);
+        ngx_http_trace_upstream_headers(r, tlcf);
     }
 
     return NGX_DECLINED;
@@ -410,50 +408,9 @@ static ngx_int_t
 ngx_http_trace_send_content(ngx_http_request_t *r,
     ngx_http_trace_loc_conf_t *tlcf)
 {
-    ngx_http_trace_send(r, tlcf);
+    ngx_http_trace_upstream_headers(r, tlcf);
 
     return tlcf->handler(r);
-}
-
-
-/* without memory the request goes on with the headers it has */
-
-static void
-ngx_http_trace_send(ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf)
-{
-    ngx_http_trace_ctx_t   *ctx;
-    ngx_http_trace_node_t  *node;
-
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
-
-    if (tlcf->edits || ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
-
-        if (tlcf->control) {
-            ngx_http_trace_control(r, tlcf->control);
-        }
-
-        (void) ngx_http_trace_address(r, tlcf->to_upstream);
-
-        ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
-    }
-
-    if (ctx == NULL || !ctx->ours) {
-        return;
-    }
-
-    node = &ctx->node;
-
-    if (ctx->recorded) {
-        node = ngx_http_trace_node(r, ctx);
-
-        if (node == NULL) {
-            return;
-        }
-
-        ngx_http_trace_upstream_prepare(r, ctx, node);
-    }
-
-    (void) ngx_http_trace_inject(r, ctx, node, tlcf->to_upstream);
 }
 
 

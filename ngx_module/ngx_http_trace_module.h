@@ -685,8 +685,8 @@ extern ngx_http_trace_semconv_t  ngx_http_trace_semconvs[];
 
 ngx_int_t ngx_http_trace_upstream_init_conf(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
-void ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+NGX_HTTP_TRACE_APART void ngx_http_trace_upstream_headers(
+    ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf);
 u_char *ngx_http_trace_upstream_text(ngx_http_trace_upstream_t *up,
     ngx_uint_t pipeline);
 void ngx_http_trace_upstream_settle(ngx_http_trace_upstream_t *up);

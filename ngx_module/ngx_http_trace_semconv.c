@@ -601,7 +601,7 @@ ngx_http_trace_peer_facts(ngx_http_request_t *r,
     facts->peer_port = port ? port : NGX_ERROR;
 
     if (facts->peer_address.len == 5
-        && ngx_strncmp(facts->peer_address.data, "unix:", 5) == 0)
+        && ngx_memcmp(facts->peer_address.data, "unix:", 5) == 0)
     {
         ngx_str_null(&facts->peer_address);
     }

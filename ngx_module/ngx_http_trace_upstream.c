@@ -17,6 +17,11 @@ static int ngx_libc_cdecl ngx_http_trace_balancer_cmp(const void *one,
 static ngx_http_trace_balancer_t *ngx_http_trace_balancer_find(
     ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us);
 
+static ngx_inline void ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_upstream_unprepared(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_node_t *node);
 static ngx_int_t ngx_http_trace_upstream_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_upstream_watch(
@@ -208,11 +213,53 @@ ngx_http_trace_balancer_find(ngx_http_request_t *r,
 
 
 /*
- * Called before a location's content handler: an upstream will be sent the
- * headers as they are then, so the first attempt has its ids already.
+ * Called before a location's content handler: makes the headers what an
+ * upstream is to be sent.  Without memory the request goes on with those it has.
  */
 
 void
+ngx_http_trace_upstream_headers(ngx_http_request_t *r,
+    ngx_http_trace_loc_conf_t *tlcf)
+{
+    ngx_http_trace_ctx_t   *ctx;
+    ngx_http_trace_node_t  *node;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (tlcf->edits || ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) {
+
+        if (tlcf->control) {
+            ngx_http_trace_control(r, tlcf->control);
+        }
+
+        (void) ngx_http_trace_address(r, tlcf->to_upstream);
+
+        ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+    }
+
+    if (ctx == NULL || !ctx->ours) {
+        return;
+    }
+
+    node = &ctx->node;
+
+    if (ctx->recorded) {
+        node = ngx_http_trace_node(r, ctx);
+
+        if (node == NULL) {
+            return;
+        }
+
+        ngx_http_trace_upstream_prepare(r, ctx, node);
+    }
+
+    (void) ngx_http_trace_inject(r, ctx, node, tlcf->to_upstream);
+}
+
+
+/* the first attempt has its ids when the headers go out */
+
+static ngx_inline void
 ngx_http_trace_upstream_prepare(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node)
 {
@@ -471,10 +518,18 @@ ngx_http_trace_upstream_next(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     }
 
     if (node->upstream == NULL || node->upstream->upstream) {
-        ngx_http_trace_upstream_prepare(r, ctx, node);
+        ngx_http_trace_upstream_unprepared(r, ctx, node);
     }
 
     return node->upstream;
+}
+
+
+static void
+ngx_http_trace_upstream_unprepared(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node)
+{
+    ngx_http_trace_upstream_prepare(r, ctx, node);
 }
 
 

@@ -297,8 +297,9 @@ sub finish {
         undef $self->{pid};
     }
 
+    # when all of Perl ends, it may have ended before
     $self->{leak}->check('nginx', $self->{configured},
-        $self->{shows_internal});
+        $self->{shows_internal}) if $self->{leak};
 }
 
 sub DESTROY {

@@ -1,0 +1,155 @@
+
+/*
+ * Spans of one's own, for other modules of nginx, and by FFI for scripts.
+ *
+ * A span is a child of the current span of its request or subrequest, which is
+ * the request's (or subrequest's) span itself to begin with.  What a request
+ * does while a span of one's own is current hangs below that: further spans,
+ * subrequests, tries of upstreams.
+ *
+ * All calls may be made wherever nginx handles the request: in each phase, in
+ * filters, upstream callbacks, and timers; up to the log phase, where spans are
+ * written.  They never fail a request.  What is over a limit is left out and
+ * counted in the span, as OpenTelemetry's dropped_..._count say.
+ *
+ * The module of the caller must be loaded behind this one.
+ */
+
+
+#ifndef _NGX_HTTP_TRACE_API_H_INCLUDED_
+#define _NGX_HTTP_TRACE_API_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+/* raised when something that is here changes its meaning, or goes */
+#define NGX_HTTP_TRACE_API_VERSION    1
+
+/* of pipelines, as bits */
+#define NGX_HTTP_TRACE_API_INTERNAL   1
+#define NGX_HTTP_TRACE_API_USER       2
+#define NGX_HTTP_TRACE_API_BOTH       3
+
+/* a name is cut there, at the start of a character; bytes */
+#define NGX_HTTP_TRACE_API_NAME_MAX        64
+
+/* of one span */
+#define NGX_HTTP_TRACE_API_ATTRIBUTES_MAX  128
+#define NGX_HTTP_TRACE_API_EVENTS_MAX      64
+#define NGX_HTTP_TRACE_API_SIZE_MAX        65536
+
+/* attributes and events of all spans of a request; bytes */
+#define NGX_HTTP_TRACE_API_REQUEST_MAX     1048576
+
+/* Status.StatusCode of OpenTelemetry */
+#define NGX_HTTP_TRACE_API_UNSET      0
+#define NGX_HTTP_TRACE_API_OK         1
+#define NGX_HTTP_TRACE_API_ERROR      2
+
+
+/*
+ * A span.  It may be kept, copied, and compared.  One that is closed, whose
+ * request is over, or that is 0 does nothing wherever it is given.
+ */
+
+typedef uint64_t  ngx_http_trace_span_t;
+
+#define NGX_HTTP_TRACE_NO_SPAN        0
+
+
+/* the version that is loaded: NGX_HTTP_TRACE_API_VERSION of its header */
+
+ngx_uint_t ngx_http_trace_api_version(void);
+
+
+/*
+ * Which pipelines record the request of |r|, as bits; before that is decided,
+ * which may.  0: spans of it cost next to nothing, and attributes need not be
+ * made for them.
+ */
+
+ngx_uint_t ngx_http_trace_recording(ngx_http_request_t *r);
+
+
+/*
+ * Opens a span that begins now, in those of |pipelines| that record the
+ * request.  Its parent is |parent|, or the current span if that is 0.  |name|
+ * is copied; it should be one of few.  0 if nothing records, without memory,
+ * and beyond 1,000 spans of a request.
+ */
+
+ngx_http_trace_span_t ngx_http_trace_span_open(ngx_http_request_t *r,
+    ngx_http_trace_span_t parent, const u_char *name, size_t len,
+    ngx_uint_t pipelines);
+
+
+/*
+ * Makes a span the current one of |r|, its request or a subrequest of that; 0
+ * is the request's or subrequest's own.  Returns the one that was, to be made
+ * current again.  A span that is closed is current no more: then its parent is.
+ */
+
+ngx_http_trace_span_t ngx_http_trace_span_current(ngx_http_request_t *r,
+    ngx_http_trace_span_t span);
+
+
+/*
+ * Attributes.  Key and value are copied; an empty key makes none.  A key that
+ * the span has gets the new value.  A string may be any bytes; those that are
+ * not UTF-8 are replaced by U+FFFD.
+ */
+
+void ngx_http_trace_span_string(ngx_http_trace_span_t span, const u_char *key,
+    size_t key_len, const u_char *value, size_t len);
+void ngx_http_trace_span_int(ngx_http_trace_span_t span, const u_char *key,
+    size_t key_len, int64_t value);
+void ngx_http_trace_span_double(ngx_http_trace_span_t span, const u_char *key,
+    size_t key_len, double value);
+void ngx_http_trace_span_bool(ngx_http_trace_span_t span, const u_char *key,
+    size_t key_len, ngx_uint_t value);
+
+
+/*
+ * An event, now.  Attributes that are set until the event is ended are the
+ * event's; a key should come once there.
+ */
+
+void ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
+    size_t len);
+void ngx_http_trace_span_event_end(ngx_http_trace_span_t span);
+
+
+/* The name from now on. */
+
+void ngx_http_trace_span_rename(ngx_http_trace_span_t span,
+    const u_char *name, size_t len);
+
+
+/*
+ * One of NGX_HTTP_TRACE_API_UNSET, _OK, _ERROR.  |message| is for errors and
+ * may be empty; it is cut like an attribute that is too long.
+ */
+
+void ngx_http_trace_span_status(ngx_http_trace_span_t span, ngx_uint_t status);
+
+
+/*
+ * Closes the span.  One that is left open is closed when its request ends.
+ */
+
+void ngx_http_trace_span_close(ngx_http_trace_span_t span);
+
+
+/*
+ * Whether the span is open, and one of the request of |r|: for callers that
+ * keep spans where they may outlive their request.
+ */
+
+ngx_uint_t ngx_http_trace_span_alive(ngx_http_request_t *r,
+    ngx_http_trace_span_t span);
+
+
+#endif /* _NGX_HTTP_TRACE_API_H_INCLUDED_ */
