@@ -165,6 +165,7 @@ sub proxy {
         . exporter($dir, 'queue 64m; interval 100ms; routing_header x-tenant;',
             'user')
         . <<"_EOC_";
+trace_resource INTERNAL-MARKER-name INTERNAL-MARKER-value;
 keepalive_requests 1000000;
 proxy_http_version 1.1;
 proxy_set_header Connection "";

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use File::Temp;
+use IO::Compress::Gzip qw(gzip);
 use Test::More;
 
 use Leak;
@@ -27,6 +28,8 @@ sub export {
     my ($trace_id, $span_id) = map { pack 'H*', $_ } @$ids;
     my $body = field(1, field(2, field(2, field(1, $trace_id)
         . field(2, $span_id) . $more)));
+
+    gzip(\(my $raw = $body), \$body) if grep { /gzip/ } @headers;
 
     return { from => 'nginx', received => '', sent => join "\r\n",
         'POST /v1/traces HTTP/1.1', 'User-Agent: OTel-OTLP-Exporter-C/0',
@@ -91,6 +94,9 @@ subtest 'in an export of the user pipeline' => sub {
         ['export: marker INTERNAL-MARKER-b'], 'a marker');
     finds([user_export('GET /', "x-tenant: $span")], ["export: id $span"],
         'a header');
+    finds([user_export("GET $trace",
+        "Content-Encoding: gzip\r\nx-tenant: acme")], ["export: id $trace"],
+        'what is compressed');
 };
 
 subtest 'in a response' => sub {

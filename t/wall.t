@@ -73,7 +73,8 @@ our @PLACES = $PLACES =~ m{location (/\w+)}g;
 # the decisions, each in a server on a socket of this name
 
 our %DECISION = (recorded => 'on', unsampled => 'ratio=0', off => 'off',
-    variable => '$arg_no', kept => 'ratio=0; trace_keep $host');
+    variable => '$arg_no', kept => 'ratio=0; trace_keep $host',
+    neither => 'off; trace user off', none => 'ratio=0; trace user off');
 
 $ENV{TEST_NGINX_SERVERS} = join '', map { <<"_EOC_" } sort keys %DECISION;
 server {
@@ -84,21 +85,22 @@ server {
 }
 _EOC_
 
-# sends a request to each place, and says what the upstreams were told
+# sends two requests to each place, and says what the upstreams were told
 
 sub visit {
     my ($decision, @headers) = @_;
 
-    exchange(request($_, @headers), "unix:$DIR/$decision.sock") for @PLACES;
-    return told(scalar @PLACES);
+    exchange(request($_, @headers), "unix:$DIR/$decision.sock")
+        for map { ($_, $_) } @PLACES;
+    return told(2 * @PLACES);
 }
 
 sub expected {
     my ($told, $others) = @_;
 
     return join '', sort map {
-        join(' ', $_, m{^/(told|named)$} ? $told : $others) . "\n"
-    } @PLACES;
+        join(' ', $_, (m{^/(told|named)$} ? $told : $others) || ()) . "\n"
+    } @PLACES, @PLACES;
 }
 
 add_block_preprocessor(sub {
@@ -433,7 +435,9 @@ $TEST_NGINX_SERVERS
 --- client eval
 sub {
     my @inbound = ($::OTHER, $::MINE, 'x-op-tracestate: op=1');
-    my $nothing = ::expected('user', 'user');
+    my %new = ((map { $_ => ['internal user', 'user'] } keys %::DECISION),
+        (map { $_ => ['user', 'user'] } qw(off variable)),
+        neither => ['', ''], none => ['internal', '']);
 
     # the first request of a worker, too
     ::exchange(::request('/other', @inbound), "unix:$::DIR/recorded.sock");
@@ -442,8 +446,8 @@ sub {
     for my $decision (sort keys %::DECISION) {
         is(::visit($decision, @inbound),
             ::expected('internal state user', 'user'), $decision) for 1, 2;
-        is(::visit($decision), $decision =~ /off|variable/ ? $nothing
-            : ::expected('internal user', 'user'), "$decision, new");
+        is(::visit($decision), ::expected(@{$new{$decision}}),
+            "$decision, new");
     }
 }
 
