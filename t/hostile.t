@@ -3,9 +3,8 @@
 
 use strict;
 use warnings;
-use IPC::Open3;
+use Hostile;
 use Test::More;
-use Wire;
 
 our $T = '0af7651916cd43dd8448eb211c80319c';
 our $P = 'b7ad6b7169203331';
@@ -33,7 +32,7 @@ server {
 }
 _EOC_
 
-my $trace_name = qr/\A(?:x-u-)?trace(?:parent|state)\z/i;
+compare(http => $HTTP, prefixes => ['', 'x-u-']);
 
 # a number below another, the same in each run
 
@@ -91,124 +90,10 @@ sub main::hostile_header {
         sub { 'x-long: ' . 'y' x main::below(5000) })->();
 }
 
-sub main::raw {
-    my ($line, @headers) = @_;
-
-    return join "\r\n", $line, @headers, '', '';
-}
-
 sub main::hostile_request {
     return main::raw('GET /t HTTP/1.1', 'Host: localhost',
         'Connection: close', map { main::hostile_header() } 1 .. $_[0]);
 }
-
-# the command says that a header is valid
-
-sub main::valid {
-    my ($command, $value, $name) = @_;
-    my $pid = open3(my $in, my $out, undef, ($ENV{TEST_BUILD} || 'build')
-        . '/traceparent', @$command, '--', $value);
-
-    close $in;
-    local $/;
-    my $said = <$out>;
-    waitpid $pid, 0;
-    is($? >> 8, 0, "$name is valid") or diag($said);
-}
-
-# a response without what may differ: the date, and in the echoed head the
-# headers of the trace
-
-sub main::comparable {
-    my $response = shift;
-
-    $response =~ s/^Date: [^\r\n]*\r\n//mg;
-    $response =~ s/^Content-Length: [^\r\n]*\r\n//mg;
-    $response =~ s/^(?:x-u-)?trace(?:parent|state):[^\n]*\n//mgi;
-
-    return $response;
-}
-
-# sends each request to both servers; the answers are the same, and so is what
-# the upstream has got but for the headers of the trace, which are valid
-
-sub main::same {
-    my ($name, $statuses, @requests) = @_;
-
-    connection();
-
-    for my $i (0 .. $#requests) {
-        my %response = map {
-            $_ => exchange($requests[$i], "unix:$ENV{TEST_NGINX_DIR}/$_.sock")
-        } qw(on off);
-
-        ok(main::comparable($response{on}) eq main::comparable($response{off}),
-           "$name - request $i is answered as without the module")
-            or diag(substr($response{on}, 0, 500), "\n\n",
-                    substr($response{off}, 0, 500));
-        like($response{on}, qr{\AHTTP/1\.[01] $statuses },
-             "$name - request $i");
-
-        main::same_upstream("$name - request $i", upstream()->requests());
-    }
-}
-
-sub main::same_upstream {
-    my ($name, @got) = @_;
-
-    is(@got % 2, 0, "$name - both reach the upstream or none does");
-    return if !@got;
-
-    my ($on, $off) = map { { %$_ } } @got;
-
-    for my $prefix ('', 'x-u-') {
-        my @parents = grep { $_->[0] =~ /\A${prefix}traceparent\z/i }
-            @{$on->{headers}};
-        my @states = grep { $_->[0] =~ /\A${prefix}tracestate\z/i }
-            @{$on->{headers}};
-
-        is(scalar @parents, 1, "$name - one ${prefix}traceparent");
-        main::valid(['parse'], $parents[0][1], "$name - ${prefix}traceparent");
-        cmp_ok(scalar @states, '<=', 1, "$name - ${prefix}tracestate");
-
-        for (@states) {
-            cmp_ok(length $_->[1], '<=', 512, "$name - ${prefix}tracestate");
-            main::valid(['state', 'combine'], $_->[1],
-                "$name - ${prefix}tracestate");
-        }
-    }
-
-    $_->{headers} = [grep { $_->[0] !~ $trace_name } @{$_->{headers}}]
-        for $on, $off;
-    is_deeply($on, $off, "$name - all other headers");
-}
-
-#   --- same eval      [ requests that are compared ], which leave a span of
-#                      each pipeline
-#   --- statuses: N    how they are all answered
-
-add_block_preprocessor(sub {
-    my $block = shift;
-
-    return if !defined $block->same;
-
-    my @requests = @{$block->same};
-
-    $block->set_value('http', $HTTP);
-    $block->set_value('config', '');
-    $block->set_value('span_count', 2 * @requests);
-    $block->set_value('request', "GET /\n");
-    $block->set_value('client', sub {
-        main::same($block->name, $block->statuses =~ s/\s//gr, @requests);
-    });
-
-    my $check = $block->check_spans;
-
-    $block->set_value('check_spans', sub {
-        is(scalar @_, 2 * @requests, $block->name . ' - spans');
-        $check->(@_) if $check;
-    });
-});
 
 no_long_string();
 run_tests();
