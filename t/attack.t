@@ -460,7 +460,18 @@ client intended to send too large body
 
 
 
-=== TEST 3: nor by HTTP/2
+=== TEST 3: whatever is asked for first
+--- shows_internal: response export upstream
+--- http eval: $::HTTP . $::WALL . $::QUIET . $::ERRORS
+--- config
+--- client eval
+sub { main::refused(qw(direct asked user)) }
+--- error_log
+client intended to send too large body
+
+
+
+=== TEST 4: nor by HTTP/2
 --- shows_internal: response export
 --- http eval: $::HTTP . $::WALL
 --- config
@@ -494,7 +505,7 @@ client sent
 
 
 
-=== TEST 4: in Lua, in each of its phases
+=== TEST 5: in Lua, in each of its phases
 --- shows_internal: response
 --- skip_eval: 3: ($ENV{TEST_NGINX_LOAD_MODULES} // '') !~ /_lua_/
 --- http eval
@@ -542,7 +553,7 @@ sub { is(scalar @_, 36, 'spans') }
 
 
 
-=== TEST 5: what is refused, and what not, is as without the module
+=== TEST 6: what is refused, and what not, is as without the module
 --- statuses: \d\d\d
 --- error_log
 client intended to send too large body
@@ -553,7 +564,7 @@ client intended to send too large body
 
 
 
-=== TEST 6: a location that believes less than its server
+=== TEST 7: a location that believes less than its server
 --- http
 underscores_in_headers on;
 large_client_header_buffers 64 32k;
@@ -615,7 +626,7 @@ sub {
 
 
 
-=== TEST 7: one that believes more, and gets the headers back
+=== TEST 8: one that believes more, and gets the headers back
 --- http
 underscores_in_headers on;
 map $http_x_key $known { secret 1; }
@@ -682,7 +693,7 @@ my $to = sub { my $host = shift; bytes => main::raw('GET /t HTTP/1.1', @send,
 
 
 
-=== TEST 8: what was read while it was believed is not believed for that
+=== TEST 9: what was read while it was believed is not believed for that
 --- config
 trace internal on;
 trace_context internal propagate header=x-op-traceparent;
@@ -727,7 +738,7 @@ my @send = ("x-op-$::VALID", 'x-op-tracestate: a=1');
 
 
 
-=== TEST 9: what is no header value splits no request of the exporter
+=== TEST 10: what is no header value splits no request of the exporter
 --- http_config
 trace_exporter internal { endpoint $TEST_NGINX_OTLP; interval 10ms; }
 trace_exporter user {
@@ -804,7 +815,7 @@ sub {
 
 
 
-=== TEST 10: bytes that are not UTF-8, from wherever, are not in any span
+=== TEST 11: bytes that are not UTF-8, from wherever, are not in any span
 --- config
 trace internal on;
 trace user on;
@@ -865,7 +876,7 @@ sub {
 
 
 
-=== TEST 11: several clients with one traceparent, and one that takes ours
+=== TEST 12: several clients with one traceparent, and one that takes ours
 --- config
 location /t {
     trace internal on;
@@ -929,7 +940,7 @@ sub {
 
 
 
-=== TEST 12: who asks for every trace gets what the operator gives
+=== TEST 13: who asks for every trace gets what the operator gives
 --- config
 trace_upstream off;
 location /parent { trace internal parent rate=5r/s; return 204; }
@@ -970,7 +981,7 @@ sub {
 
 
 
-=== TEST 13: a header that controls is seen everywhere but behind nginx
+=== TEST 14: a header that controls is seen everywhere but behind nginx
 --- shows_internal: response export
 --- http eval
 $::HTTP . 'trace_control_header x-other X-Debug;' . $::WALL . $::QUIET
@@ -994,7 +1005,7 @@ client intended to send too large body
 
 
 
-=== TEST 14: a context from a variable is held to the same rules
+=== TEST 15: a context from a variable is held to the same rules
 --- config
 trace internal on;
 trace_context internal propagate header=x-op-traceparent from=$http_x_ctx;
@@ -1028,7 +1039,7 @@ my @other = ("x-op-traceparent: 00-$::MARK-$::P-01", 'x-op-tracestate: a=1');
 
 
 
-=== TEST 15: and brings no lines of its own into a header
+=== TEST 16: and brings no lines of its own into a header
 --- config
 trace internal off;
 trace_context internal propagate header=x-op-traceparent;
@@ -1055,7 +1066,7 @@ sub {
 
 
 
-=== TEST 16: headers leave to the upstreams that are named, whoever chooses one
+=== TEST 17: headers leave to the upstreams that are named, whoever chooses one
 --- http
 underscores_in_headers on;
 upstream app { server $TEST_NGINX_UPSTREAM; }
