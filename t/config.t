@@ -68,7 +68,7 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
      qq{invalid pipeline "internals" in "trace", $one_of}],
     (map { ["trace internal $_;",
             qq{invalid value "$_" in "trace internal", $decision}] }
-        qw(yes ON 1 0 parents ratio rate Ratio=0.1 x$host $a$b $a-b)),
+        qw(yes ON 1 0 parents ratio rate Ratio=0.1 x$host $ $a$b $a-b)),
     ['trace internal "";',
      qq{invalid value "" in "trace internal", $decision}],
     ['trace internal parent yes;',
@@ -121,12 +121,13 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     (map { ["trace_context user 'from=$_';",
             qq{invalid parameter "from=$_" in "trace_context user", $from}] }
         '', 'abc'),
-    (map { ["trace_context user from=\$$_;",
-            qq{"from=\$$_" in "trace_context user" is a variable of this}
+    (map { ["trace_context user 'from=$_';",
+            qq{"from=$_" in "trace_context user" is a variable of this}
             . ' module, write one that a header, a "map" or a script sets'] }
-        map { my $name = $_; map { "${_}_$name" } qw(internal user) }
+        (map { ("\$internal_$_", "\$user_$_") }
             qw(traceparent tracestate trace_id span_id parent_id sampled
                parent_sampled)),
+        '${internal_traceparent}', '00-$http_x-$user_span_id-01'),
     (map { ["trace_context user $_ from=\$http_x;",
             qq{"from=\$http_x" in "trace_context user" beside "$_", which}
             . ' reads nothing, write "propagate" or leave it out'] }
@@ -285,6 +286,20 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
 
     ['trace_exporter internal { endpoint unix:/t; }',
      '"trace_exporter" directive is duplicate'],
+);
+
+
+# a "$" that names nothing
+
+is(message("$exporters $_->[0] '$_->[1]';"), here('no name behind "$" in'
+   . qq{ "$_->[2]" of "$_->[3]", write that of a variable}), "@$_[0, 1]") for (
+    (map { ["trace_keep", $_, $_, 'trace_keep'] } '$', 'a$', '$status$-a'),
+    ['trace_context user', 'from=$', '$', 'trace_context'],
+    ['trace_trusted user', 'if=$', '$', 'trace_trusted'],
+    ['trace_routing', '$', '$', 'trace_routing'],
+    ['trace_span_name', '$', '$', 'trace_span_name'],
+    ['trace_attribute user a', '$', '$', 'trace_attribute'],
+    ["trace_attribute user a b", 'if=$', '$', 'trace_attribute'],
 );
 
 

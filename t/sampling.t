@@ -526,6 +526,30 @@ scene 'an unsampled request leaves as it came, byte for byte', sub {
 };
 
 
+scene 'a $variable may choose by the trace-id', sub {
+    my $hop = Hop->new($_[0], http => 'split_clients $internal_trace_id $ten {
+            10% 1; * ""; }',
+        server => 'location /alone { trace internal $ten;
+                proxy_pass http://behind; }
+            location /beside { trace internal ratio=0 $ten;
+                proxy_pass http://behind; }
+            location /return { trace internal $ten; return 204; }');
+    my @uris = map { ("/alone?n=$_", "/beside?n=$_", "/return?n=$_") }
+        1 .. 3000;
+    my @answers = $hop->ask(map { [$_] } @uris);
+    my %span = map { $_->{span_id} => 1 } $hop->spans;
+
+    for my $where (qw(alone beside return)) {
+        my @of = map { $answers[$_] } grep { $uris[$_] =~ /$where/ }
+            0 .. $#uris;
+        my @picked = grep { $span{$_->{own}{span_id} // ''} } @of;
+
+        # 7 standard deviations, of 16
+        cmp_ok(abs(@picked - 300), '<', 115, "$where: " . @picked);
+    }
+};
+
+
 # Decided once. Of two locations, the first or the second decides, depending on
 # how a request gets from one to the other.
 
