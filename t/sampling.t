@@ -19,22 +19,20 @@ sub parent_id { substr md5_hex("span $_[0]"), 0, 16 }
 sub traceparent {
     my ($n, $flags) = @_;
 
-    return join '-', "traceparent: 00", trace_id($n), parent_id($n), $flags;
+    return join '-', 'traceparent: 00', trace_id($n), parent_id($n), $flags;
 }
 
-# th, and whether a randomness of 14 digits is enough for it
+# th, and whether a trace is picked by it
 
 my %th = (1 => '0', 0.5 => '8', 0.25 => 'c', 0.1 => 'e666', 0.01 => 'fd70a',
           0.02 => 'fae14');
 
-sub picks {
-    my ($ratio, $randomness) = @_;
+sub picks_trace {
+    my ($ratio, $id) = @_;
 
     return $ratio if $ratio == 0 || $ratio == 1;
-    return $randomness ge substr $th{$ratio} . '0' x 14, 0, 14;
+    return substr($id, -14) ge substr $th{$ratio} . '0' x 14, 0, 14;
 }
-
-sub picks_trace { picks($_[0], substr $_[1], -14) }
 
 # compares sets whose members are many
 
@@ -47,11 +45,9 @@ sub same {
 
     ok(@more == 0 && @less == 0 && @$got == @$want,
         $name . ': ' . @$want)
-        or diag 'got ' . @$got . "; not wanted: @more[0 .. min(4, $#more)];"
-            . " missing: @less[0 .. min(4, $#less)]";
+        or diag 'got ' . @$got . "; not wanted: @{[splice @more, 0, 5]};"
+            . " missing: @{[splice @less, 0, 5]}";
 }
-
-sub min { $_[0] < $_[1] ? $_[0] : $_[1] }
 
 
 scene '100,000 traces of clients: a ratio picks exactly those that it should',
