@@ -49,7 +49,7 @@ add_block_preprocessor(sub {
     });
     $block->set_value('http', <<'_EOC_' . ($block->http // ''));
 map $status $failed { ~^[45] 1; default ""; }
-map $request_time $slow { ~^0\.[012] ""; default 1; }
+map $request_time $slow { ~^0\. ""; default 1; }
 trace internal ratio=0;
 trace_keep $failed$slow;
 upstream two {
@@ -94,7 +94,7 @@ sub {
 --- config
 location /t { proxy_pass http://two; }
 --- client eval
-sub { get('/t?delay=0.35') }
+sub { get('/t?delay=1.1') }
 --- tree
 SERVER GET /t 200 flags=258
   CLIENT GET 200
@@ -502,3 +502,31 @@ sub {
 "SERVER GET /t 200 flags=258\n" . "  INTERNAL subrequest /a 200\n" x 1000
 --- check_spans eval
 sub { is(main::status(), '1101 recorded, 100 dropped', 'kept') }
+
+
+
+=== TEST 19: nothing is kept where it was decided without trace_keep
+--- config
+location /t {
+    trace_keep off;
+    proxy_intercept_errors on;
+    error_page 503 = /answer;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/t?status=503;
+}
+location /answer { proxy_pass http://$TEST_NGINX_UPSTREAM:/answer?status=500; }
+--- client eval
+sub {
+    like(get('/t'), qr/ 500 /, 'a new trace');
+    like(get(["traceparent: 00-$::T-$::P-01"], '/t'), qr/ 500 /,
+         'one that goes on');
+}
+--- spans eval
+[]
+--- check_spans eval
+sub {
+    my @sent = main::sent(4);
+
+    is_deeply($sent[1], $sent[0], 'fresh, and the same');
+    is($sent[0][0], '02', 'not sampled');
+    is_deeply([@sent[2, 3]], [(['01', $::P]) x 2], 'transparent');
+}
