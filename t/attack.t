@@ -460,9 +460,11 @@ client intended to send too large body
 
 
 
-=== TEST 3: whatever is asked for first
+=== TEST 3: whatever is asked for first, with names that are none let through
 --- shows_internal: response export upstream
---- http eval: $::HTTP . $::WALL . $::QUIET . $::ERRORS
+--- http eval
+($::HTTP =~ s/underscores_in_headers on/ignore_invalid_headers off/r)
+. $::WALL . $::QUIET . $::ERRORS
 --- config
 --- client eval
 sub { main::refused(qw(direct asked user)) }
@@ -999,6 +1001,13 @@ sub {
         { http => scalar @sent }, @sent);
 
     is(main::seen_in($place), 'log', 'where it is seen late');
+
+    # and of a request that is refused
+    @sent = main::malformed(map { @$_ } (main::forgeries('x-debug'))[0, 3]);
+    $place = main::places('refused', 'wall', 2 * @sent,
+        { http => scalar @sent }, @sent);
+
+    is(main::seen_in($place), 'header if log map set spans', 'refused');
 }
 --- error_log
 client intended to send too large body
