@@ -961,10 +961,9 @@ sub {
         get([@headers, 'x-debug: 1'],
             (map { ("/$_") x 5 } qw(parent ratio variable)));
         select undef, undef, undef, 0.02;
-    } while (Time::HiRes::time() < $start + 1.2);
+    } while ($n < 20 || Time::HiRes::time() < $start + 1.2);
 
     $::most = 2 + 5 * (Time::HiRes::time() - $start);
-    cmp_ok($n, '>', 20, 'many have asked');
 }
 --- span_count: 15
 --- check_spans eval
