@@ -12,6 +12,8 @@ static ngx_http_trace_edit_t *ngx_http_trace_edited(ngx_table_elt_t *h,
     ngx_http_trace_edit_t *edits, ngx_uint_t n);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_rebuild(
     ngx_http_request_t *r, ngx_http_trace_edit_t *edits, ngx_uint_t n);
+static ngx_list_part_t *ngx_http_trace_cut_part(ngx_http_request_t *r,
+    ngx_list_t *list, ngx_table_elt_t *h);
 static ngx_int_t ngx_http_trace_push(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edit);
 
@@ -206,7 +208,8 @@ ngx_http_trace_edited(ngx_table_elt_t *h, ngx_http_trace_edit_t *edits,
 
 /*
  * Gives the request a list of its own, without the headers that are edited.
- * The typed pointers of headers_in stay where they are: none is to ours.
+ * The others stay where they are, in parts that are cut anew: what is changed
+ * by a typed pointer of headers_in is what is sent.
  */
 
 static ngx_int_t
@@ -215,29 +218,48 @@ ngx_http_trace_rebuild(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
 {
     ngx_list_t        list;
     ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *copy;
+    ngx_list_part_t  *part, *cut;
+    ngx_table_elt_t  *h;
 
-    if (ngx_list_init(&list, r->pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK) {
-        return NGX_ERROR;
+    ngx_memzero(&list, sizeof(ngx_list_t));
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+        cut = NULL;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_trace_edited(&h[i], edits, n)) {
+                cut = NULL;
+                continue;
+            }
+
+            if (cut == NULL) {
+                cut = ngx_http_trace_cut_part(r, &list, &h[i]);
+
+                if (cut == NULL) {
+                    return NGX_ERROR;
+                }
+            }
+
+            cut->nelts++;
+        }
     }
 
-    part = &r->headers_in.headers.part;
-    i = 0;
-
-    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
-
-        if (ngx_http_trace_edited(h, edits, n)) {
-            continue;
-        }
-
-        copy = ngx_list_push(&list);
-        if (copy == NULL) {
-            return NGX_ERROR;
-        }
-
-        *copy = *h;
+    for (i = 0; i < n; i++) {
+        edits[i].found = NULL;
     }
+
+    if (list.last == NULL) {
+        return ngx_list_init(&r->headers_in.headers, r->pool, 4,
+                             sizeof(ngx_table_elt_t));
+    }
+
+    /* full: what is added has a part of its own */
+
+    list.nalloc = list.last->nelts;
+    list.size = sizeof(ngx_table_elt_t);
+    list.pool = r->pool;
 
     r->headers_in.headers = list;
 
@@ -245,11 +267,36 @@ ngx_http_trace_rebuild(ngx_http_request_t *r, ngx_http_trace_edit_t *edits,
         r->headers_in.headers.last = &r->headers_in.headers.part;
     }
 
-    for (i = 0; i < n; i++) {
-        edits[i].found = NULL;
+    return NGX_OK;
+}
+
+
+/* one more, that begins with |h| and is empty yet */
+
+static ngx_list_part_t *
+ngx_http_trace_cut_part(ngx_http_request_t *r, ngx_list_t *list,
+    ngx_table_elt_t *h)
+{
+    ngx_list_part_t  *cut;
+
+    cut = &list->part;
+
+    if (list->last) {
+        cut = ngx_palloc(r->pool, sizeof(ngx_list_part_t));
+        if (cut == NULL) {
+            return NULL;
+        }
+
+        list->last->next = cut;
     }
 
-    return NGX_OK;
+    cut->elts = h;
+    cut->nelts = 0;
+    cut->next = NULL;
+
+    list->last = cut;
+
+    return cut;
 }
 
 
