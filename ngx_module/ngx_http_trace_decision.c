@@ -77,7 +77,7 @@ ngx_http_trace_decide_now(ngx_http_request_t *r)
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         pcf = &tlcf->pipelines[i];
 
-        if (pcf->ask_trust) {
+        if (ngx_http_trace_asks_trust(ctx, pcf, i)) {
 
             if (ngx_http_trace_believe(r, pcf, i) == NGX_ERROR) {
                 continue;

@@ -310,13 +310,13 @@ ngx_http_trace_enter(ngx_http_request_t *r, ngx_uint_t todo)
     ngx_http_trace_ctx_t   *ctx;
     ngx_http_trace_node_t  *node;
 
-    if ((todo & NGX_HTTP_TRACE_DISTRUST) && r == r->main) {
+    ctx = ngx_http_trace_get_ctx(r);
+
+    if (r == r->main
+        && ((todo & NGX_HTTP_TRACE_DISTRUST)
+            || (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED])))
+    {
         ngx_http_trace_distrust(r);
-    }
-
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
-
-    if (ctx == NULL && (r->main->internal || r->main->filter_finalize)) {
         ctx = ngx_http_trace_get_ctx(r);
     }
 

@@ -609,6 +609,8 @@ void ngx_http_trace_distrust_unread(ngx_http_request_t *r);
 void ngx_http_trace_distrust_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_trace_believe(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
+ngx_uint_t ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
 ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 ngx_int_t ngx_http_trace_withhold(ngx_http_request_t *r,

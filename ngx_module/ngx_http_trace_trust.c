@@ -144,6 +144,21 @@ ngx_http_trace_believe(ngx_http_request_t *r,
 }
 
 
+/*
+ * Whether a location has more to say than the server has said at the start: by
+ * its configuration, or because another location may have given headers back.
+ */
+
+ngx_uint_t
+ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
+{
+    return pcf->ask_trust
+           || (ctx && (ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED]
+                       & (1 << pipeline)));
+}
+
+
 ngx_uint_t
 ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)
