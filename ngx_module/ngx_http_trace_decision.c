@@ -186,8 +186,12 @@ ngx_http_trace_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         sc->formatted = 0;
     }
 
-    if ((pcf->decision->words & NGX_HTTP_TRACE_SAMPLING)
-        && (sc->tracestate.len || threshold != TRACEPARENT_THRESHOLD_NONE))
+    /* nothing to tell, but what is sampled by us now was not by what is told */
+
+    if (threshold != TRACEPARENT_THRESHOLD_NONE
+        || (sc->tracestate.len
+            && ((pcf->decision->words & NGX_HTTP_TRACE_SAMPLING)
+                || !(sc->inbound.flags & TRACEPARENT_FLAG_SAMPLED))))
     {
         ngx_http_trace_threshold(r, sc, threshold);
     }

@@ -214,7 +214,7 @@ ngx_http_trace_balancer_find(ngx_http_request_t *r,
 
 /*
  * Called before a location's content handler: makes the headers what an
- * upstream is to be sent.  Without memory the request goes on with those it has.
+ * upstream is to be sent.  Without memory the request goes on as it is.
  */
 
 void

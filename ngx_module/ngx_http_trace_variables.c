@@ -254,7 +254,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
 }
 
 
-/* the rewrites are over, so the location is known; or a status has ended them */
+/* the rewrites are over and the location is known, or a status ended them */
 
 static ngx_uint_t
 ngx_http_trace_variable_late(ngx_http_request_t *r)
@@ -268,7 +268,8 @@ ngx_http_trace_variable_late(ngx_http_request_t *r)
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
-    if ((ngx_uint_t) r->phase_handler < cmcf->phase_engine.location_rewrite_index)
+    if ((ngx_uint_t) r->phase_handler
+        < cmcf->phase_engine.location_rewrite_index)
     {
         return 0;
     }

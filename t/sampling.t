@@ -233,7 +233,8 @@ sub expected {
         my $flags = sprintf '%02x', 1 | ($believed ? $in->{flags} & 2 : 2);
         my $state = state($believed, $by, $words->{ratio});
 
-        $state = $STATE if $believed && ($nothing || $words->{words} eq 'on');
+        $state = $STATE if $believed && $in->{flags} & 1
+            && ($nothing || $words->{words} eq 'on');
 
         my $id = $believed ? $in->{id} : 'NEW';
 
