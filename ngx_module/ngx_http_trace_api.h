@@ -36,12 +36,15 @@
 /* a name is cut there, at the start of a character; bytes */
 #define NGX_HTTP_TRACE_API_NAME_MAX        64
 
-/* of one span */
+/* of an attribute; bytes */
+#define NGX_HTTP_TRACE_API_KEY_MAX         255
+
+/* of one span, and of one event */
 #define NGX_HTTP_TRACE_API_ATTRIBUTES_MAX  128
 #define NGX_HTTP_TRACE_API_EVENTS_MAX      64
-#define NGX_HTTP_TRACE_API_SIZE_MAX        65536
 
-/* attributes and events of all spans of a request; bytes */
+/* attributes and events of one span, and of all of a request; bytes */
+#define NGX_HTTP_TRACE_API_SIZE_MAX        65536
 #define NGX_HTTP_TRACE_API_REQUEST_MAX     1048576
 
 /* Status.StatusCode of OpenTelemetry */
@@ -96,30 +99,55 @@ ngx_http_trace_span_t ngx_http_trace_span_current(ngx_http_request_t *r,
     ngx_http_trace_span_t span);
 
 
+/* An attribute; see the macros below. */
+
+#define NGX_HTTP_TRACE_API_STRING     0
+#define NGX_HTTP_TRACE_API_INT        1
+#define NGX_HTTP_TRACE_API_DOUBLE     2
+#define NGX_HTTP_TRACE_API_BOOL       3
+
+typedef struct {
+    const u_char  *key;                /* printable ASCII, without spaces */
+    size_t         key_len;            /* 1 to NGX_HTTP_TRACE_API_KEY_MAX */
+    uint32_t       type;
+    uint32_t       boolean;
+    int64_t        integer;
+    double         number;
+    const u_char  *string;             /* any bytes; see below */
+    size_t         string_len;
+} ngx_http_trace_api_attribute_t;
+
+/* initializers: of a string literal as the key, and a value */
+
+#define ngx_http_trace_api_string(key, data, len)                             \
+    { (const u_char *) key, sizeof(key) - 1, NGX_HTTP_TRACE_API_STRING,       \
+      0, 0, 0, data, len }
+#define ngx_http_trace_api_int(key, value)                                    \
+    { (const u_char *) key, sizeof(key) - 1, NGX_HTTP_TRACE_API_INT,          \
+      0, value, 0, NULL, 0 }
+#define ngx_http_trace_api_double(key, value)                                 \
+    { (const u_char *) key, sizeof(key) - 1, NGX_HTTP_TRACE_API_DOUBLE,       \
+      0, 0, value, NULL, 0 }
+#define ngx_http_trace_api_bool(key, value)                                   \
+    { (const u_char *) key, sizeof(key) - 1, NGX_HTTP_TRACE_API_BOOL,         \
+      (value) != 0, 0, 0, NULL, 0 }
+
+
 /*
- * Attributes.  Key and value are copied; an empty key makes none.  A key that
- * the span has gets the new value.  A string may be any bytes; those that are
- * not UTF-8 are replaced by U+FFFD.
+ * Sets |n| attributes.  Keys and values are copied.  A key that the span has
+ * gets the new value.  Bytes of a string that are not UTF-8 are replaced by
+ * U+FFFD.
  */
 
-void ngx_http_trace_span_string(ngx_http_trace_span_t span, const u_char *key,
-    size_t key_len, const u_char *value, size_t len);
-void ngx_http_trace_span_int(ngx_http_trace_span_t span, const u_char *key,
-    size_t key_len, int64_t value);
-void ngx_http_trace_span_double(ngx_http_trace_span_t span, const u_char *key,
-    size_t key_len, double value);
-void ngx_http_trace_span_bool(ngx_http_trace_span_t span, const u_char *key,
-    size_t key_len, ngx_uint_t value);
+void ngx_http_trace_span_set(ngx_http_trace_span_t span,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 
 
-/*
- * An event, now.  Attributes that are set until the event is ended are the
- * event's; a key should come once there.
- */
+/* An event, now, with |n| attributes, of which each key should come once. */
 
-void ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
-    size_t len);
-void ngx_http_trace_span_event_end(ngx_http_trace_span_t span);
+void ngx_http_trace_span_event(ngx_http_trace_span_t span,
+    const u_char *name, size_t len,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 
 
 /* The name from now on. */
@@ -128,10 +156,7 @@ void ngx_http_trace_span_rename(ngx_http_trace_span_t span,
     const u_char *name, size_t len);
 
 
-/*
- * One of NGX_HTTP_TRACE_API_UNSET, _OK, _ERROR.  |message| is for errors and
- * may be empty; it is cut like an attribute that is too long.
- */
+/* NGX_HTTP_TRACE_API_UNSET, _OK or _ERROR. */
 
 void ngx_http_trace_span_status(ngx_http_trace_span_t span, ngx_uint_t status);
 

@@ -114,6 +114,8 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->last_child = &ctx->children;
     ctx->children_n = 0;
     ctx->upstreams = NULL;
+    ctx->customs = NULL;
+    ctx->custom_size = 0;
     ctx->log_handler = NULL;
     ctx->used = 0;
     ctx->loc_conf = r->loc_conf;
@@ -136,6 +138,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         sc->sent = NULL;
 
         ctx->node.span_id[i] = sc->outbound.parent_id;
+        ctx->node.parent_id[i] = sc->outbound.parent_id;
     }
 
     /* in this order: a pause between the two makes no span end too early */
@@ -234,6 +237,8 @@ ngx_http_trace_own_ctx(ngx_http_request_t *r)
 void
 ngx_http_trace_init_node(ngx_http_trace_node_t *node)
 {
+    node->current = NULL;
+    node->located = NGX_HTTP_TRACE_NO_SPAN;
     node->upstream = NULL;
     node->hops = NULL;
     node->last_hop = &node->hops;
@@ -276,6 +281,10 @@ ngx_http_trace_hop(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     }
 
     ngx_http_trace_upstreams_settle(ctx, r);
+
+    if (node->located) {
+        ngx_http_trace_leave(r, node);
+    }
 
     if (r->post_action && r == r->main && ctx->facts == NULL) {
         ngx_http_trace_answered(r, ctx);
@@ -372,7 +381,7 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_memzero(child, size);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        child->parent_id[i] = parent->span_id[i];
+        child->parent_id[i] = parent->parent_id[i];
     }
 
     child->pipelines = pipelines;
@@ -468,7 +477,7 @@ ngx_http_trace_text(ngx_http_trace_span_ctx_t *sc)
 }
 
 
-/* the same of a subrequest's span; NULL without memory */
+/* the same of what is current in it or a subrequest; NULL without memory */
 
 u_char *
 ngx_http_trace_node_text(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
@@ -476,14 +485,14 @@ ngx_http_trace_node_text(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc,
 {
     u_char  *text;
 
-    if (node->span_id[pipeline] == sc->outbound.parent_id) {
+    if (node->parent_id[pipeline] == sc->outbound.parent_id) {
         return ngx_http_trace_text(sc);
     }
 
     text = ngx_pnalloc(r->pool, TRACEPARENT_LEN);
 
     if (text) {
-        ngx_http_trace_format(sc, node->span_id[pipeline], text);
+        ngx_http_trace_format(sc, node->parent_id[pipeline], text);
     }
 
     return text;
@@ -586,6 +595,10 @@ static void
 ngx_http_trace_cleanup(void *data)
 {
     ngx_http_trace_ctx_t *ctx = data;
+
+    if (ctx->customs) {
+        ngx_http_trace_customs_end(ctx);
+    }
 
     if (ngx_http_trace_free_n == NGX_HTTP_TRACE_FREE_MAX) {
         ngx_free(ctx);

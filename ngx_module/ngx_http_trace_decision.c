@@ -128,6 +128,33 @@ ngx_http_trace_decide_now(ngx_http_request_t *r)
 }
 
 
+/* the rewrites are over, so the location is known; or a status has ended them */
+
+ngx_uint_t
+ngx_http_trace_late(ngx_http_request_t *r)
+{
+    ngx_http_phase_handler_t   *ph;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    if (r->headers_out.status || r->err_status) {
+        return 1;
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    if ((ngx_uint_t) r->phase_handler
+        < cmcf->phase_engine.location_rewrite_index)
+    {
+        return 0;
+    }
+
+    ph = &cmcf->phase_engine.handlers[r->phase_handler];
+
+    return ph->checker != ngx_http_core_rewrite_phase
+           && ph->checker != ngx_http_core_post_rewrite_phase;
+}
+
+
 /* whether there is anything to begin: a variable alone that says no is "off" */
 
 static ngx_uint_t

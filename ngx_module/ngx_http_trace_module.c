@@ -172,6 +172,13 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       offsetof(ngx_http_trace_loc_conf_t, subrequests),
       NULL },
 
+    { ngx_string("trace_span"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE12,
+      ngx_http_trace_span_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("trace_response_header"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
                         |NGX_CONF_TAKE12,
@@ -358,6 +365,7 @@ static ngx_int_t
 ngx_http_trace_settle(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_node_t      *node;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     ctx = ngx_http_trace_decide(r);
@@ -371,8 +379,19 @@ ngx_http_trace_settle(ngx_http_request_t *r)
         ctx->loc_conf = r->loc_conf;
     }
 
-    if (r != r->main && ctx->recorded) {
-        ngx_http_trace_subrequest_settle(r, ctx);
+    if (ctx->recorded) {
+
+        if (r != r->main) {
+            ngx_http_trace_subrequest_settle(r, ctx);
+        }
+
+        if (tlcf->span) {
+            node = ngx_http_trace_node(r, ctx);
+
+            if (node) {
+                ngx_http_trace_locate(r, node);
+            }
+        }
     }
 
     /* redirected to where nobody stands before the content handler */
@@ -568,6 +587,7 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_trace_loc_conf_t *conf = child;
 
     ngx_uint_t                       i;
+    ngx_http_core_loc_conf_t        *clcf;
     ngx_http_trace_main_conf_t      *tmcf;
     ngx_http_trace_pipeline_conf_t  *p, *c;
 
@@ -606,9 +626,15 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_trace_merge_response(tmcf, prev, conf);
 
-    /* an "if" has the handler of its location */
+    /* an "if" has the handler of its location, and its span */
 
     ngx_conf_merge_uint_value(conf->status, prev->status, 0);
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (conf->span == NULL && clcf->noname) {
+        conf->span = prev->span;
+    }
 
     ngx_http_trace_merge_hooks(conf);
 

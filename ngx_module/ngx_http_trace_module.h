@@ -18,6 +18,7 @@
 #include <traceparent/sampler.h>
 #include <traceparent/otlp/span.h>
 
+#include "ngx_http_trace_api.h"
 #include "ngx_http_trace_exporter.h"
 
 
@@ -113,6 +114,14 @@ typedef struct {
 } ngx_http_trace_header_t;
 
 
+/* trace_span */
+
+typedef struct {
+    ngx_http_trace_value_t      *name;
+    ngx_uint_t                   pipelines;   /* as bits */
+} ngx_http_trace_location_span_t;
+
+
 /* of trace_control_header */
 
 typedef struct {
@@ -192,6 +201,7 @@ typedef struct {
     ngx_http_trace_pipeline_conf_t  pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_value_t         *routing;
     ngx_http_trace_value_t         *keep;     /* NULL: off */
+    ngx_http_trace_location_span_t  *span;    /* NULL: none */
     ngx_array_t                    *control;
                                 /* of ngx_http_trace_control_header_t */
     ngx_http_handler_pt             handler;  /* that ours stands before */
@@ -277,6 +287,7 @@ typedef struct ngx_http_trace_hop_s  ngx_http_trace_hop_t;
 typedef struct ngx_http_trace_child_s  ngx_http_trace_child_t;
 typedef struct ngx_http_trace_upstream_s  ngx_http_trace_upstream_t;
 typedef struct ngx_http_trace_facts_s  ngx_http_trace_facts_t;
+typedef struct ngx_http_trace_custom_s  ngx_http_trace_custom_t;
 
 
 typedef u_char  ngx_http_trace_span_ids_t[NGX_HTTP_TRACE_PIPELINES]
@@ -298,7 +309,11 @@ struct ngx_http_trace_hop_s {
 
 typedef struct {
     u_char                      *span_id[NGX_HTTP_TRACE_PIPELINES];
-                                              /* what is below has as parent */
+    u_char                      *parent_id[NGX_HTTP_TRACE_PIPELINES];
+                                              /* of what is below */
+    ngx_http_trace_custom_t     *current;     /* whose ids these are, or NULL */
+    ngx_http_trace_location_span_t  *location;
+    ngx_http_trace_span_t        located;     /* of |location|, or 0 */
     ngx_http_trace_upstream_t   *upstream;    /* the last one, or NULL */
     ngx_http_trace_hop_t        *hops;
     ngx_http_trace_hop_t       **last_hop;
@@ -355,6 +370,8 @@ struct ngx_http_trace_ctx_s {
     ngx_uint_t                   children_n;
     ngx_uint_t                   too_many[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_upstream_t   *upstreams;
+    ngx_http_trace_custom_t     *customs;
+    size_t                       custom_size;    /* of what they have */
     ngx_http_log_handler_pt      log_handler;   /* that ours stands before */
     void                       **loc_conf;    /* of what has answered */
     ngx_http_trace_facts_t      *facts;       /* if it is not over then */
@@ -554,6 +571,7 @@ NGX_HTTP_TRACE_APART ngx_http_trace_ctx_t *ngx_http_trace_decide(
     ngx_http_request_t *r);
 ngx_uint_t ngx_http_trace_variable_true(ngx_http_request_t *r,
     ngx_int_t index);
+ngx_uint_t ngx_http_trace_late(ngx_http_request_t *r);
 
 
 /* ngx_http_trace_rate.c */
@@ -705,6 +723,20 @@ void ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
 NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
+
+
+/* ngx_http_trace_api.c */
+
+void ngx_http_trace_customs_end(ngx_http_trace_ctx_t *ctx);
+
+
+/* ngx_http_trace_location.c */
+
+char *ngx_http_trace_span_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+void ngx_http_trace_locate(ngx_http_request_t *r,
+    ngx_http_trace_node_t *node);
+void ngx_http_trace_leave(ngx_http_request_t *r, ngx_http_trace_node_t *node);
 
 
 /* ngx_http_trace_response_header.c */

@@ -180,6 +180,7 @@ ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
     if (sub) {
         sub->child.pipelines = 0;
         ngx_memcpy(node->span_id, sub->child.parent_id, sizeof(node->span_id));
+        ngx_memcpy(node->parent_id, node->span_id, sizeof(node->parent_id));
     }
 }
 
@@ -230,7 +231,8 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sub->node.span_id[i] = (sub->child.pipelines & (1 << i))
-                               ? sub->child.span_id[i] : parent->span_id[i];
+                               ? sub->child.span_id[i] : parent->parent_id[i];
+        sub->node.parent_id[i] = sub->node.span_id[i];
     }
 
     sub->ctx = ctx;
@@ -263,7 +265,8 @@ ngx_http_trace_subrequest_without_span(ngx_http_request_t *r,
     }
 
     ngx_http_trace_init_node(node);
-    ngx_memcpy(node->span_id, parent->span_id, sizeof(node->span_id));
+    ngx_memcpy(node->span_id, parent->parent_id, sizeof(node->span_id));
+    ngx_memcpy(node->parent_id, parent->parent_id, sizeof(node->parent_id));
 
     return node;
 }
@@ -280,6 +283,10 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
 
     if (sub->node.upstream) {
         ngx_http_trace_upstream_settle(sub->node.upstream);
+    }
+
+    if (sub->node.located) {
+        ngx_http_trace_leave(r, &sub->node);
     }
 
     if (sub->theirs) {

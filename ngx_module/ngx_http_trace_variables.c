@@ -25,7 +25,6 @@ static ngx_int_t ngx_http_trace_variable(ngx_http_request_t *r,
 static ngx_http_trace_span_ctx_t *ngx_http_trace_variable_ctx(
     ngx_http_request_t *r, ngx_uint_t pipeline, ngx_uint_t ids,
     ngx_uint_t *ours);
-static ngx_uint_t ngx_http_trace_variable_late(ngx_http_request_t *r);
 static ngx_http_trace_node_t *ngx_http_trace_variable_node(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_variable_text(ngx_http_request_t *r,
@@ -216,7 +215,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
 
     ngx_http_trace_distrust_unread(r);
 
-    if (ids && ngx_http_trace_variable_late(r)) {
+    if (ids && ngx_http_trace_late(r)) {
         (void) ngx_http_trace_decide(r);
     }
 
@@ -251,33 +250,6 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
     *ours = ctx->decided ? (ctx->ours >> pipeline) & 1 : sc->ids;
 
     return sc;
-}
-
-
-/* the rewrites are over and the location is known, or a status ended them */
-
-static ngx_uint_t
-ngx_http_trace_variable_late(ngx_http_request_t *r)
-{
-    ngx_http_phase_handler_t   *ph;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    if (r->headers_out.status || r->err_status) {
-        return 1;
-    }
-
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
-
-    if ((ngx_uint_t) r->phase_handler
-        < cmcf->phase_engine.location_rewrite_index)
-    {
-        return 0;
-    }
-
-    ph = &cmcf->phase_engine.handlers[r->phase_handler];
-
-    return ph->checker != ngx_http_core_rewrite_phase
-           && ph->checker != ngx_http_core_post_rewrite_phase;
 }
 
 

@@ -601,6 +601,50 @@ otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len, uint32_t n)
 }
 
 
+/* Of what was written here. */
+static uint8_t *
+read_len(uint8_t *p, size_t *len)
+{
+    unsigned shift = 0;
+
+    for (*len = 0; *p >= 0x80; p++, shift += 7) {
+        *len |= (size_t) (*p & 0x7f) << shift;
+    }
+
+    *len |= (size_t) *p << shift;
+
+    return p + 1;
+}
+
+
+int
+otlp_span_forget(otlp_span_t *span, const char *key, size_t key_len)
+{
+    uint8_t *frame, *next, *p;
+    size_t len;
+
+    for (frame = span->start; frame < span->pos; frame = next) {
+        p = read_len(frame + 1, &len);
+        next = p + len;
+
+        if (*frame != span->attributes) {
+            continue;
+        }
+
+        /* A KeyValue begins with its key. */
+        p = read_len(p + 1, &len);
+
+        if (len == key_len && memcmp(p, key, key_len) == 0) {
+            memmove(frame, next, (size_t) (span->pos - next));
+            span->pos -= next - frame;
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 static inline uint8_t *
 put_event_time(uint8_t *p, uint64_t time)
 {

@@ -149,18 +149,24 @@ int otlp_known_bool(otlp_known_t *known, const char *key, size_t key_len,
     int value);
 void otlp_span_known(otlp_span_t *span, const otlp_known_t *known);
 
-/* Copies |n| attributes that were written before (see otlp_span_attributes_
- * begin()), all or none of them. */
+/* Copies what was written before (see otlp_span_attributes_begin()), all or
+ * nothing of it; |n| is how many attributes are in it. */
 void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
     uint32_t n);
 
 /*
- * Writes attributes alone, to be used later with otlp_span_encoded(): begin
- * with this instead of otlp_span_begin(), then use the functions above. The
- * bytes are those from |buf| to span->pos. |dropped_attributes| tells whether
- * one did not fit.
+ * Writes attributes and events alone, to be used later with
+ * otlp_span_encoded(): begin with this instead of otlp_span_begin(), then use
+ * the functions for these. The bytes are those from |buf| to span->pos.
+ * |dropped_attributes| and |dropped_events| tell what did not fit.
  */
 void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
+
+/*
+ * Takes an attribute out that was written since otlp_span_attributes_begin(),
+ * so that its key can come again. Returns 1, or 0 if there is none.
+ */
+int otlp_span_forget(otlp_span_t *span, const char *key, size_t key_len);
 
 /*
  * An event, without attributes. |time| in ns since 1970; |name| is not empty.
