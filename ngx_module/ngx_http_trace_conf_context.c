@@ -93,7 +93,7 @@ ngx_http_trace_context(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     /* the header is read where it is named */
 
-    if (pcf->from == NGX_CONF_UNSET_PTR && pcf->traceparent.name.len) {
+    if (pcf->from == NGX_CONF_UNSET_PTR && pcf->names) {
         pcf->from = NULL;
     }
 
@@ -182,8 +182,11 @@ static ngx_int_t
 ngx_http_trace_context_header(ngx_conf_t *cf, ngx_uint_t pipeline,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *name)
 {
-    u_char  *p;
-    size_t   prefix;
+    u_char                       *p;
+    size_t                        prefix;
+    ngx_uint_t                    i;
+    ngx_http_trace_names_t       *names, **all, **added;
+    ngx_http_trace_main_conf_t   *tmcf;
 
     static ngx_str_t  parent = ngx_string("traceparent");
     static ngx_str_t  state = ngx_string("tracestate");
@@ -202,26 +205,49 @@ ngx_http_trace_context_header(ngx_conf_t *cf, ngx_uint_t pipeline,
         return NGX_ERROR;
     }
 
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    /* the same names are the same memory, by which ours are told from others */
+
+    all = tmcf->names[pipeline].elts;
+
+    for (i = 0; i < tmcf->names[pipeline].nelts; i++) {
+        if (all[i]->traceparent.name.len == name->len
+            && ngx_strncasecmp(all[i]->traceparent.name.data, name->data,
+                               name->len)
+               == 0)
+        {
+            pcf->names = all[i];
+            return NGX_OK;
+        }
+    }
+
     prefix = name->len - parent.len;
 
+    names = ngx_palloc(cf->pool, sizeof(ngx_http_trace_names_t));
+    added = ngx_array_push(&tmcf->names[pipeline]);
     p = ngx_pnalloc(cf->pool, name->len + prefix + state.len);
-    if (p == NULL) {
+
+    if (names == NULL || added == NULL || p == NULL) {
         return NGX_ERROR;
     }
 
-    pcf->traceparent.name.len = name->len;
-    pcf->traceparent.name.data = p;
-    pcf->traceparent.hash = ngx_hash_strlow(p, name->data, name->len);
+    names->traceparent.name.len = name->len;
+    names->traceparent.name.data = p;
+    names->traceparent.hash = ngx_hash_strlow(p, name->data, name->len);
 
     p += name->len;
 
-    pcf->tracestate.name.len = prefix + state.len;
-    pcf->tracestate.name.data = p;
+    names->tracestate.name.len = prefix + state.len;
+    names->tracestate.name.data = p;
 
     ngx_strlow(p, name->data, prefix);
     ngx_memcpy(p + prefix, state.data, state.len);
 
-    pcf->tracestate.hash = ngx_hash_key(p, pcf->tracestate.name.len);
+    names->tracestate.hash = ngx_hash_key(p, names->tracestate.name.len);
+
+    *added = names;
+    pcf->names = names;
 
     return NGX_OK;
 }
@@ -231,10 +257,7 @@ static ngx_int_t
 ngx_http_trace_context_from(ngx_conf_t *cf, ngx_uint_t pipeline,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_str_t *value)
 {
-    ngx_str_t                       *name;
-    ngx_uint_t                       n;
-    ngx_http_trace_main_conf_t      *tmcf;
-    ngx_http_trace_variable_name_t  *used;
+    ngx_str_t  *name;
 
     static ngx_str_t  directive = ngx_string("trace_context");
 
@@ -248,31 +271,9 @@ ngx_http_trace_context_from(ngx_conf_t *cf, ngx_uint_t pipeline,
         return NGX_ERROR;
     }
 
-    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+    pcf->from = ngx_http_trace_value_foreign(cf, &directive, value);
 
-    n = tmcf->variables.nelts;
-
-    pcf->from = ngx_http_trace_value_new(cf, &directive, value);
-
-    if (pcf->from == NULL) {
-        return NGX_ERROR;
-    }
-
-    used = tmcf->variables.elts;
-
-    for ( /* void */ ; n < tmcf->variables.nelts; n++) {
-
-        if (ngx_http_trace_own_variable(&used[n].name)) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"from=%V\" in \"trace_context %V\" is a "
-                               "variable of this module, write one that a "
-                               "header, a \"map\" or a script sets", value,
-                               name);
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
+    return pcf->from ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -524,7 +525,7 @@ ngx_http_trace_trust_if(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *pcf,
         return NGX_ERROR;
     }
 
-    pcf->trust_if = ngx_http_trace_value_new(cf, &directive, &value);
+    pcf->trust_if = ngx_http_trace_value_foreign(cf, &directive, &value);
 
     return pcf->trust_if ? NGX_OK : NGX_ERROR;
 }
@@ -584,7 +585,6 @@ ngx_http_trace_control_header(ngx_conf_t *cf, ngx_array_t *headers,
 {
     u_char                           *p;
     size_t                            i;
-    ngx_str_t                         variable;
     ngx_http_trace_control_header_t  *control;
 
     if (!ngx_http_trace_header_name(name)) {
@@ -609,10 +609,10 @@ ngx_http_trace_control_header(ngx_conf_t *cf, ngx_array_t *headers,
     control->header.name.len = name->len;
     control->header.hash = ngx_hash_strlow(p, name->data, name->len);
 
-    variable.data = p + name->len;
-    variable.len = sizeof("http_") - 1 + name->len;
+    control->name.data = p + name->len;
+    control->name.len = sizeof("http_") - 1 + name->len;
 
-    p = ngx_cpymem(variable.data, "http_", sizeof("http_") - 1);
+    p = ngx_cpymem(control->name.data, "http_", sizeof("http_") - 1);
 
     for (i = 0; i < name->len; i++) {
         p[i] = control->header.name.data[i];
@@ -622,7 +622,7 @@ ngx_http_trace_control_header(ngx_conf_t *cf, ngx_array_t *headers,
         }
     }
 
-    control->variable = ngx_http_get_variable_index(cf, &variable);
+    control->variable = ngx_http_get_variable_index(cf, &control->name);
 
     return control->variable == NGX_ERROR ? NGX_ERROR : NGX_OK;
 }
@@ -646,5 +646,5 @@ ngx_http_trace_header_name(ngx_str_t *name)
         }
     }
 
-    return name->len != 0;
+    return name->len != 0 && name->data[0] != '-';
 }

@@ -28,7 +28,7 @@ static uint64_t ngx_http_trace_clock(clockid_t id);
 
 
 /* what a request has that records nothing: decided, shared, never written */
-static ngx_http_trace_ctx_t  ngx_http_trace_untraced = { .decided = 1 };
+ngx_http_trace_ctx_t  ngx_http_trace_untraced = { .decided = 1 };
 
 static traceparent_ids_t     ngx_http_trace_random;
 
@@ -108,6 +108,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->recorded = 0;
     ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED] = 0;
     ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] = 0;
+    ctx->given_back = 0;
     ctx->background = 0;
     ctx->end = 0;
     ctx->children = NULL;
@@ -135,7 +136,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         sc->formatted = 0;
         sc->queued = 0;
         sc->tracestate.len = 0;
-        sc->sent = NULL;
+        sc->sent = 0;
 
         ctx->node.span_id[i] = sc->outbound.parent_id;
         ctx->node.parent_id[i] = sc->outbound.parent_id;

@@ -48,7 +48,7 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 
     if (ngx_http_trace_deciding == r) {
         ctx = ngx_http_trace_own_ctx(r);
-        return ctx ? ctx : ngx_http_trace_set_untraced(r);
+        return ctx ? ctx : &ngx_http_trace_untraced;
     }
 
     ngx_http_trace_deciding = r;

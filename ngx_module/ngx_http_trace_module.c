@@ -243,7 +243,7 @@ ngx_str_t  ngx_http_trace_pipeline_names[] = {
 };
 
 
-static ngx_http_trace_header_t  ngx_http_trace_default_headers[] = {
+static ngx_http_trace_names_t  ngx_http_trace_default_names = {
     { ngx_string("traceparent"), 0 },
     { ngx_string("tracestate"), 0 }
 };
@@ -320,8 +320,7 @@ ngx_http_trace_enter(ngx_http_request_t *r, ngx_uint_t todo)
     ctx = ngx_http_trace_get_ctx(r);
 
     if (r == r->main
-        && ((todo & NGX_HTTP_TRACE_DISTRUST)
-            || (ctx && ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED])))
+        && ((todo & NGX_HTTP_TRACE_DISTRUST) || (ctx && ctx->given_back)))
     {
         ngx_http_trace_distrust(r);
         ctx = ngx_http_trace_get_ctx(r);
@@ -525,10 +524,15 @@ ngx_http_trace_create_main_conf(ngx_conf_t *cf)
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if (ngx_array_init(&tmcf->resource[i], cf->pool, 4,
                            sizeof(ngx_keyval_t))
-            != NGX_OK)
+            != NGX_OK
+            || ngx_array_init(&tmcf->names[i], cf->pool, 2, sizeof(void *))
+               != NGX_OK)
         {
             return NULL;
         }
+
+        *(ngx_http_trace_names_t **) ngx_array_push(&tmcf->names[i]) =
+                                                &ngx_http_trace_default_names;
     }
 
     if (ngx_array_init(&tmcf->locations, cf->pool, 16,
@@ -638,6 +642,8 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_trace_merge_hooks(conf);
 
+    tmcf->edits |= conf->edits;
+
     if (ngx_http_trace_add_location(cf, tmcf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
@@ -729,12 +735,13 @@ ngx_http_trace_check_location(ngx_conf_t *cf, ngx_http_trace_loc_conf_t *conf)
     internal = &conf->pipelines[NGX_HTTP_TRACE_INTERNAL];
     user = &conf->pipelines[NGX_HTTP_TRACE_USER];
 
-    header = &internal->traceparent.name;
+    header = &internal->names->traceparent.name;
 
     if (internal->decision && user->decision
         && internal->context && user->context
-        && header->len == user->traceparent.name.len
-        && ngx_strncmp(header->data, user->traceparent.name.data, header->len)
+        && header->len == user->names->traceparent.name.len
+        && ngx_strncmp(header->data, user->names->traceparent.name.data,
+                       header->len)
            == 0)
     {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -792,14 +799,9 @@ ngx_http_trace_merge_context(ngx_http_trace_pipeline_conf_t *prev,
 
     /* a mode without a header changes the mode alone */
 
-    if (conf->traceparent.name.len == 0) {
-        conf->traceparent = prev->traceparent;
-        conf->tracestate = prev->tracestate;
-    }
-
-    if (conf->traceparent.name.len == 0) {
-        conf->traceparent = ngx_http_trace_default_headers[0];
-        conf->tracestate = ngx_http_trace_default_headers[1];
+    if (conf->names == NULL) {
+        conf->names = prev->names ? prev->names
+                                  : &ngx_http_trace_default_names;
     }
 
     ngx_conf_merge_ptr_value(conf->from, prev->from, NULL);
@@ -833,9 +835,7 @@ ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
      */
 
     if (conf->trust_all == NGX_CONF_UNSET) {
-        conf->believe_all =
-                       (conf->traceparent.name.len
-                        == ngx_http_trace_default_headers[0].name.len);
+        conf->believe_all = (conf->names == &ngx_http_trace_default_names);
 
     } else {
         conf->believe_all = conf->trust_all;
@@ -863,8 +863,7 @@ ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
                        || conf->believe_all != server->believe_all
                        || (!conf->believe_all
                            && (conf->trusted != server->trusted
-                               || conf->traceparent.name.data
-                                  != server->traceparent.name.data
+                               || conf->names != server->names
                                || (clcf->name.len
                                    && clcf->name.data[0] == '@'))));
 }
@@ -873,13 +872,13 @@ ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
 static ngx_int_t
 ngx_http_trace_preconfiguration(ngx_conf_t *cf)
 {
-    ngx_uint_t                i;
     ngx_http_trace_header_t  *header;
 
-    for (i = 0; i < 2; i++) {
-        header = &ngx_http_trace_default_headers[i];
-        header->hash = ngx_hash_key(header->name.data, header->name.len);
-    }
+    header = &ngx_http_trace_default_names.traceparent;
+    header->hash = ngx_hash_key(header->name.data, header->name.len);
+
+    header = &ngx_http_trace_default_names.tracestate;
+    header->hash = ngx_hash_key(header->name.data, header->name.len);
 
     ngx_http_trace_semconv_init();
 
@@ -912,7 +911,8 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
     ngx_http_trace_realip(cf, tmcf);
 
     if (!tmcf->enabled[NGX_HTTP_TRACE_INTERNAL]
-        && !tmcf->enabled[NGX_HTTP_TRACE_USER])
+        && !tmcf->enabled[NGX_HTTP_TRACE_USER]
+        && !tmcf->distrust && !tmcf->edits)
     {
         return NGX_OK;
     }
@@ -931,8 +931,8 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    if (tmcf->distrust) {
-        ngx_http_trace_distrust_variables(cf);
+    if (tmcf->distrust || tmcf->edits) {
+        ngx_http_trace_wrap_variables(cf);
     }
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,

@@ -122,11 +122,20 @@ typedef struct {
 } ngx_http_trace_location_span_t;
 
 
+/* the two of a context */
+
+typedef struct {
+    ngx_http_trace_header_t      traceparent;
+    ngx_http_trace_header_t      tracestate;
+} ngx_http_trace_names_t;
+
+
 /* of trace_control_header */
 
 typedef struct {
     ngx_http_trace_header_t      header;
-    ngx_int_t                    variable;    /* index of its $http_... */
+    ngx_str_t                    name;        /* of its $http_... */
+    ngx_int_t                    variable;    /* and the index of that */
 } ngx_http_trace_control_header_t;
 
 
@@ -170,8 +179,7 @@ typedef struct {
 
     ngx_uint_t                   context_given;    /* words, as bits */
     ngx_uint_t                   context;
-    ngx_http_trace_header_t      traceparent;
-    ngx_http_trace_header_t      tracestate;
+    ngx_http_trace_names_t      *names;
     ngx_http_trace_value_t      *from;        /* NULL: the header */
     ngx_http_trace_to_t         *to;          /* NULL: all */
 
@@ -250,7 +258,10 @@ typedef struct {
                                     /* of ngx_http_trace_decision_t * */
     ngx_http_trace_bucket_t        *buckets;
     ngx_uint_t                      buckets_n;
+    ngx_array_t                     names[NGX_HTTP_TRACE_PIPELINES];
+                                    /* of ngx_http_trace_names_t *, all */
     ngx_uint_t                      distrust;       /* somebody, somewhere */
+    ngx_uint_t                      edits;          /* the same of headers */
     ngx_array_t                     locations;
                                          /* of ngx_http_trace_location_t */
     ngx_array_t                     upstreams;
@@ -270,12 +281,12 @@ typedef struct {
     ngx_str_t                    received;    /* the header, with |parent| */
     ngx_str_t                    tracestate;  /* valid, or empty */
     ngx_http_trace_pipeline_conf_t  *extracted;    /* |inbound| by this one */
-    ngx_http_trace_pipeline_conf_t  *sent;    /* that has set the headers */
     u_char                       text[TRACEPARENT_LEN];
                                               /* see ngx_http_trace_text() */
 
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     stateless:1; /* with no tracestate at all */
+    unsigned                     sent:1;      /* ours are in a list of headers */
     unsigned                     ids:1;
     unsigned                     formatted:1;
     unsigned                     queued:1;
@@ -380,9 +391,12 @@ struct ngx_http_trace_ctx_s {
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     end;         /* 0: that of the request */
     uint64_t                     clock;       /* add to monotonic time */
-    ngx_list_t                   received;    /* headers as they came */
     ngx_uint_t                   withheld[NGX_HTTP_TRACE_REASONS];
                                               /* pipelines, as bits */
+    ngx_uint_t                   given_back;  /* the same, by who believes */
+    ngx_list_t                   received[NGX_HTTP_TRACE_REASONS]
+                                         [NGX_HTTP_TRACE_PIPELINES];
+                                              /* headers as they were then */
     ngx_uint_t                   settled;     /* not to be asked again */
     ngx_uint_t                   ours;        /* with ids of their own */
     ngx_uint_t                   recorded;    /* with spans, maybe to keep */
@@ -534,6 +548,8 @@ ngx_int_t ngx_http_trace_merge_attributes(ngx_conf_t *cf,
 
 /* ngx_http_trace_ctx.c */
 
+extern ngx_http_trace_ctx_t  ngx_http_trace_untraced;
+
 ngx_http_trace_ctx_t *ngx_http_trace_get_ctx(ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_own_ctx(ngx_http_request_t *r);
 ngx_http_trace_ctx_t *ngx_http_trace_find_ctx(ngx_http_request_t *r);
@@ -588,6 +604,8 @@ ngx_int_t ngx_http_trace_value_compile(ngx_conf_t *cf, ngx_str_t *directive,
     ngx_str_t *text, ngx_http_trace_value_t *value);
 ngx_http_trace_value_t *ngx_http_trace_value_new(ngx_conf_t *cf,
     ngx_str_t *directive, ngx_str_t *text);
+ngx_http_trace_value_t *ngx_http_trace_value_foreign(ngx_conf_t *cf,
+    ngx_str_t *directive, ngx_str_t *text);
 ngx_int_t ngx_http_trace_values_check(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
 ngx_int_t ngx_http_trace_value_read(ngx_http_request_t *r,
@@ -624,7 +642,7 @@ ngx_table_elt_t *ngx_http_trace_next_header(ngx_list_part_t **part,
 
 void ngx_http_trace_distrust(ngx_http_request_t *r);
 void ngx_http_trace_distrust_unread(ngx_http_request_t *r);
-void ngx_http_trace_distrust_variables(ngx_conf_t *cf);
+void ngx_http_trace_wrap_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_trace_believe(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
 ngx_uint_t ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,

@@ -14,6 +14,8 @@ static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
     ngx_uint_t n);
 static void ngx_http_trace_extract_value(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
+static ngx_int_t ngx_http_trace_undo(ngx_http_request_t *r,
+    ngx_uint_t pipeline, ngx_http_trace_names_t *names);
 static ngx_uint_t ngx_http_trace_to(ngx_http_trace_to_t *to,
     ngx_http_upstream_srv_conf_t *us);
 
@@ -73,7 +75,7 @@ static void
 ngx_http_trace_extract_from(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
-    ngx_uint_t           i, n, states;
+    ngx_uint_t           i, n, states, possible;
     ngx_list_part_t     *part;
     ngx_table_elt_t     *h, *found, *state;
     traceparent_view_t   list;
@@ -89,6 +91,7 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
 
     n = 0;
     states = 0;
+    possible = 0;
     found = NULL;
     state = NULL;
 
@@ -97,17 +100,23 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
 
     while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
 
-        if (ngx_http_trace_is(h, &pcf->traceparent)) {
+        if (ngx_http_trace_is(h, &pcf->names->traceparent)) {
             found = h;
             n++;
 
-        } else if (ngx_http_trace_is(h, &pcf->tracestate)) {
-            state = h;
-            states++;
+        } else if (h->key.len == pcf->names->tracestate.name.len) {
+
+            possible |= (ngx_tolower(h->key.data[0])
+                         == pcf->names->tracestate.name.data[0]);
+
+            if (ngx_http_trace_is(h, &pcf->names->tracestate)) {
+                state = h;
+                states++;
+            }
         }
     }
 
-    sc->stateless = (states == 0);
+    sc->stateless = !possible;
 
     /* several are as none: W3C Trace Context, section 3.2.1 */
 
@@ -129,7 +138,7 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
         sc->tracestate = state->value;
 
     } else if (states) {
-        ngx_http_trace_extract_tracestate(r, &pcf->tracestate, sc, states);
+        ngx_http_trace_extract_tracestate(r, &pcf->names->tracestate, sc, states);
     }
 }
 
@@ -230,8 +239,9 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *node, ngx_http_upstream_srv_conf_t *us)
 {
     u_char                          *text;
+    ngx_int_t                        rc;
     ngx_uint_t                       i, n, ours;
-    ngx_http_trace_edit_t            edits[4 * NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_edit_t            edits[2 * NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_span_ctx_t       *sc;
     ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_pipeline_conf_t  *pcf;
@@ -239,6 +249,7 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     n = 0;
+    rc = NGX_OK;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sc = &ctx->pipelines[i];
@@ -247,14 +258,12 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         ours = (ctx->ours & (1 << i)) && (pcf->context & NGX_HTTP_TRACE_INJECT)
                && (pcf->to == NULL || ngx_http_trace_to(pcf->to, us));
 
-        /* what another location has written does not leave from this one */
+        if (sc->sent) {
+            rc = ngx_http_trace_undo(r, i, ours ? pcf->names : NULL);
 
-        if (sc->sent
-            && (!ours || sc->sent->traceparent.name.data
-                         != pcf->traceparent.name.data))
-        {
-            ngx_http_trace_undo_edit(&edits[n++], &sc->sent->traceparent);
-            ngx_http_trace_undo_edit(&edits[n++], &sc->sent->tracestate);
+            if (rc == NGX_ERROR) {
+                return NGX_ERROR;
+            }
         }
 
         if (!ours) {
@@ -266,18 +275,76 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
             return NGX_ERROR;
         }
 
-        ngx_http_trace_set_edit(&edits[n++], &pcf->traceparent, text,
+        ngx_http_trace_set_edit(&edits[n++], &pcf->names->traceparent, text,
                                 TRACEPARENT_LEN);
 
-        if (sc->tracestate.len || !sc->stateless) {
-            ngx_http_trace_set_edit(&edits[n++], &pcf->tracestate,
+        if (sc->tracestate.len || !sc->stateless || sc->extracted != pcf) {
+            ngx_http_trace_set_edit(&edits[n++], &pcf->names->tracestate,
                                     sc->tracestate.data, sc->tracestate.len);
         }
 
-        sc->sent = pcf;
+        sc->sent = 1;
     }
 
-    return n ? ngx_http_trace_edit(r, edits, n) : NGX_OK;
+    if (n == 0) {
+        return rc;
+    }
+
+    switch (ngx_http_trace_edit(r, edits, n)) {
+
+    case NGX_OK:
+        return rc;
+
+    case NGX_DONE:
+        return NGX_DONE;
+
+    default:
+        return NGX_ERROR;
+    }
+}
+
+
+/*
+ * What other locations have written of a pipeline does not leave from this one,
+ * which writes |names| or nothing.
+ */
+
+static ngx_int_t
+ngx_http_trace_undo(ngx_http_request_t *r, ngx_uint_t pipeline,
+    ngx_http_trace_names_t *names)
+{
+    ngx_int_t                     rc, changed;
+    ngx_uint_t                    i;
+    ngx_http_trace_edit_t         edits[2];
+    ngx_http_trace_names_t      **all;
+    ngx_http_trace_main_conf_t   *tmcf;
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_trace_module);
+
+    all = tmcf->names[pipeline].elts;
+    changed = NGX_OK;
+
+    for (i = 0; i < tmcf->names[pipeline].nelts; i++) {
+
+        if (all[i] == names) {
+            continue;
+        }
+
+        ngx_http_trace_undo_edit(&edits[0], &all[i]->traceparent);
+        ngx_http_trace_undo_edit(&edits[1], &all[i]->tracestate);
+
+        rc = ngx_http_trace_edit(r, edits, 2);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc == NGX_DONE) {
+            changed = NGX_DONE;
+        }
+    }
+
+    return changed;
 }
 
 

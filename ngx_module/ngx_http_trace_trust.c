@@ -61,10 +61,10 @@ ngx_http_trace_distrust_unread(ngx_http_request_t *r)
 }
 
 
-/* so $http_... asks first; called where somebody is not believed */
+/* so $http_... asks first, and tells of what is only taken out for upstreams */
 
 void
-ngx_http_trace_distrust_variables(ngx_conf_t *cf)
+ngx_http_trace_wrap_variables(ngx_conf_t *cf)
 {
     ngx_uint_t                  i;
     ngx_http_variable_t        *v;
@@ -90,7 +90,33 @@ static ngx_int_t
 ngx_http_trace_http_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    ngx_str_t *name = (ngx_str_t *) data;
+
+    ngx_uint_t                        i;
+    ngx_http_variable_value_t        *kept;
+    ngx_http_trace_loc_conf_t        *tlcf;
+    ngx_http_trace_control_header_t  *control;
+
     ngx_http_trace_distrust_unread(r);
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->control) {
+        control = tlcf->control->elts;
+
+        for (i = 0; i < tlcf->control->nelts; i++) {
+            kept = &r->variables[control[i].variable];
+
+            if (kept->valid
+                && control[i].name.len == name->len
+                && ngx_strncmp(control[i].name.data, name->data, name->len)
+                   == 0)
+            {
+                *v = *kept;
+                return NGX_OK;
+            }
+        }
+    }
 
     return ngx_http_trace_next_variable(r, v, data);
 }
@@ -113,6 +139,10 @@ ngx_http_trace_believe(ngx_http_request_t *r,
         rc = ngx_http_trace_give_back(r, pcf, pipeline,
                                       NGX_HTTP_TRACE_NOT_BELIEVED);
 
+        if (rc == NGX_DONE) {
+            ngx_http_trace_get_ctx(r)->given_back |= 1 << pipeline;
+        }
+
     } else {
         ctx = ngx_http_trace_get_ctx(r);
 
@@ -125,6 +155,10 @@ ngx_http_trace_believe(ngx_http_request_t *r,
 
         rc = ngx_http_trace_withhold(r, pcf, pipeline,
                                      NGX_HTTP_TRACE_NOT_BELIEVED);
+
+        if (ctx && rc != NGX_ERROR) {
+            ctx->given_back &= ~(1 << pipeline);
+        }
     }
 
     ctx = ngx_http_trace_get_ctx(r);
@@ -153,9 +187,7 @@ ngx_uint_t
 ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
 {
-    return pcf->ask_trust
-           || (ctx && (ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED]
-                       & (1 << pipeline)));
+    return pcf->ask_trust || (ctx && (ctx->given_back & (1 << pipeline)));
 }
 
 
@@ -211,7 +243,8 @@ ngx_http_trace_trusted_address(ngx_http_request_t *r,
 
 /*
  * Takes the headers of a pipeline out of the request, for one of two reasons;
- * results as of ngx_http_trace_edit().
+ * results as of ngx_http_trace_edit().  Without memory it is noted that they
+ * are to go, so that nothing is begun with them.
  */
 
 ngx_int_t
@@ -220,6 +253,7 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
     ngx_uint_t reason)
 {
     ngx_int_t               rc;
+    ngx_uint_t              before;
     ngx_list_t              received;
     ngx_http_trace_ctx_t   *ctx;
     ngx_http_trace_edit_t   edits[2];
@@ -228,35 +262,32 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent, NULL, 0);
-    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate, NULL, 0);
+    ctx = ngx_http_trace_own_ctx(r);
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
 
+    before = ctx->withheld[reason];
     received = r->headers_in.headers;
+
+    ctx->withheld[reason] |= 1 << pipeline;
+
+    ngx_http_trace_set_edit(&edits[0], &pcf->names->traceparent, NULL, 0);
+    ngx_http_trace_set_edit(&edits[1], &pcf->names->tracestate, NULL, 0);
 
     rc = ngx_http_trace_edit(r, edits, 2);
 
-    if (rc != NGX_DONE) {
-        return rc;
-    }
-
-    ctx = ngx_http_trace_own_ctx(r);
-
     /* what we have written can be written again */
 
-    if (ctx == NULL || ctx->pipelines[pipeline].sent) {
-        return NGX_DONE;
+    if (rc == NGX_OK || (rc == NGX_DONE && ctx->pipelines[pipeline].sent)) {
+        ctx->withheld[reason] = before;
+
+    } else if (rc == NGX_DONE) {
+        ctx->received[reason][pipeline] = received;
+        ctx->edits = 1;
     }
 
-    if ((ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED]
-         | ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT]) == 0)
-    {
-        ctx->received = received;
-    }
-
-    ctx->withheld[reason] |= 1 << pipeline;
-    ctx->edits = 1;
-
-    return NGX_DONE;
+    return rc;
 }
 
 
@@ -268,19 +299,22 @@ ngx_http_trace_present(ngx_http_request_t *r,
 {
     size_t            len;
     u_char            ch;
+    ngx_uint_t        i;
     ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *last;
+    ngx_table_elt_t  *h;
 
-    len = pcf->tracestate.name.len;
-    ch = pcf->tracestate.name.data[0];
+    len = pcf->names->tracestate.name.len;
+    ch = pcf->names->tracestate.name.data[0];
 
     /* "traceparent" is longer by one */
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         h = part->elts;
 
-        for (last = h + part->nelts; h < last; h++) {
-            if (h->key.len - len <= 1 && ngx_tolower(h->key.data[0]) == ch) {
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].key.len - len <= 1
+                && ngx_tolower(h[i].key.data[0]) == ch)
+            {
                 return 1;
             }
         }
@@ -306,8 +340,9 @@ ngx_http_trace_give_back(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    ngx_http_trace_set_edit(&edits[0], &pcf->traceparent, NULL, 0);
-    ngx_http_trace_set_edit(&edits[1], &pcf->tracestate, NULL, 0);
+    ngx_http_trace_set_edit(&edits[0], &pcf->names->traceparent, NULL, 0);
+    ngx_http_trace_set_edit(&edits[1], &pcf->names->tracestate, NULL, 0);
 
-    return ngx_http_trace_restore(r, &ctx->received, edits, 2);
+    return ngx_http_trace_restore(r, &ctx->received[reason][pipeline], edits,
+                                  2);
 }

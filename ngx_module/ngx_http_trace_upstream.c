@@ -525,6 +525,8 @@ ngx_http_trace_upstream_next(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 }
 
 
+/* apart, so that what all requests do is in line */
+
 static void
 ngx_http_trace_upstream_unprepared(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node)

@@ -72,6 +72,43 @@ ngx_http_trace_value_new(ngx_conf_t *cf, ngx_str_t *directive,
 }
 
 
+/* the same of one that must not depend on what this module makes */
+
+ngx_http_trace_value_t *
+ngx_http_trace_value_foreign(ngx_conf_t *cf, ngx_str_t *directive,
+    ngx_str_t *text)
+{
+    ngx_uint_t                       n;
+    ngx_http_trace_value_t          *value;
+    ngx_http_trace_main_conf_t      *tmcf;
+    ngx_http_trace_variable_name_t  *used;
+
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
+
+    n = tmcf->variables.nelts;
+
+    value = ngx_http_trace_value_new(cf, directive, text);
+    if (value == NULL) {
+        return NULL;
+    }
+
+    used = tmcf->variables.elts;
+
+    for ( /* void */ ; n < tmcf->variables.nelts; n++) {
+
+        if (ngx_http_trace_own_variable(&used[n].name)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" in \"%V\" is a variable of this "
+                               "module, write one that a header, a \"map\" or "
+                               "a script sets", text, directive);
+            return NULL;
+        }
+    }
+
+    return value;
+}
+
+
 /* notes the variables; |alone| is the one that is all of the text, or empty */
 
 static ngx_int_t

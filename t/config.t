@@ -122,7 +122,7 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
             qq{invalid parameter "from=$_" in "trace_context user", $from}] }
         '', 'abc'),
     (map { ["trace_context user 'from=$_';",
-            qq{"from=$_" in "trace_context user" is a variable of this}
+            qq{"$_" in "trace_context" is a variable of this}
             . ' module, write one that a header, a "map" or a script sets'] }
         (map { ("\$internal_$_", "\$user_$_") }
             qw(traceparent tracestate trace_id span_id parent_id sampled
