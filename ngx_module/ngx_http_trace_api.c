@@ -22,7 +22,7 @@ struct ngx_http_trace_custom_s {
     ngx_http_trace_ctx_t        *ctx;
     ngx_http_request_t          *request;
     ngx_http_trace_custom_t     *next;        /* of the same request */
-    ngx_http_trace_custom_t     *outer;       /* parent, if it is one of these */
+    ngx_http_trace_custom_t     *outer;       /* parent, if it is custom */
     u_char                      *span_id[NGX_HTTP_TRACE_PIPELINES];
                                               /* its own, or its parent's */
     uint32_t                     place;
@@ -79,7 +79,8 @@ static ngx_http_trace_child_type_t  ngx_http_trace_custom_type = {
 
 static ngx_http_trace_place_t  *ngx_http_trace_places;
 static uint32_t                 ngx_http_trace_places_n;
-static uint32_t                 ngx_http_trace_places_free = NGX_MAX_UINT32_VALUE;
+static uint32_t                 ngx_http_trace_places_free =
+                                                     NGX_MAX_UINT32_VALUE;
 
 
 ngx_uint_t

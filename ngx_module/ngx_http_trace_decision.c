@@ -128,7 +128,7 @@ ngx_http_trace_decide_now(ngx_http_request_t *r)
 }
 
 
-/* the rewrites are over, so the location is known; or a status has ended them */
+/* the rewrites are over and the location is known, or a status ended them */
 
 ngx_uint_t
 ngx_http_trace_late(ngx_http_request_t *r)
