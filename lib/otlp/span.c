@@ -602,8 +602,8 @@ otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len, uint32_t n)
 
 
 /* Of what was written here. */
-static uint8_t *
-read_len(uint8_t *p, size_t *len)
+static const uint8_t *
+read_len(const uint8_t *p, size_t *len)
 {
     unsigned shift = 0;
 
@@ -617,15 +617,48 @@ read_len(uint8_t *p, size_t *len)
 }
 
 
+void
+otlp_span_append(otlp_span_t *span, const otlp_span_t *from)
+{
+    size_t len, size;
+    const uint8_t *frame, *next;
+
+    span->dropped_attributes += from->dropped_attributes;
+    span->dropped_events += from->dropped_events;
+
+    size = (size_t) (from->pos - from->start);
+
+    if (size <= (size_t) (span->end - span->pos)) {
+        otlp_span_encoded(span, from->start, size, 0);
+        return;
+    }
+
+    for (frame = from->start; frame < from->pos; frame = next) {
+        next = read_len(frame + 1, &len) + len;
+
+        if (next - frame <= span->end - span->pos) {
+            otlp_span_encoded(span, frame, (size_t) (next - frame), 0);
+
+        } else if (*frame == from->attributes) {
+            span->dropped_attributes++;
+
+        } else {
+            span->dropped_events++;
+        }
+    }
+}
+
+
 int
 otlp_span_forget(otlp_span_t *span, const char *key, size_t key_len)
 {
-    uint8_t *frame, *next, *p;
     size_t len;
+    uint8_t *frame, *next;
+    const uint8_t *p;
 
     for (frame = span->start; frame < span->pos; frame = next) {
         p = read_len(frame + 1, &len);
-        next = p + len;
+        next = frame + (p - frame) + len;
 
         if (*frame != span->attributes) {
             continue;

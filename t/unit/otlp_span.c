@@ -1056,6 +1056,129 @@ test_encoded(void)
 }
 
 
+/* How many attributes and events the |room| of a span has taken of |from|. */
+static int
+appended(const otlp_span_t *from, size_t room, unsigned attributes,
+    unsigned dropped_attributes, unsigned events, unsigned dropped_events)
+{
+    int rc;
+    span_t *s;
+    otlp_span_t span;
+    scope_spans_t *scope;
+    otlp_span_head_t head;
+    traceparent_view_t frame;
+
+    head = make_head();
+    otlp_span_begin(&span, buffer, BUFFER, &head);
+    span.end = span.pos + room;
+    otlp_span_append(&span, from);
+    rc = span.pos <= span.end;
+    otlp_span_end(&span, 0, 0, &frame);
+    scope = unpack(&frame);
+
+    if (scope == NULL) {
+        return 0;
+    }
+
+    s = scope->spans[0];
+    rc = rc && s->n_attributes == attributes && s->n_events == events
+         && s->dropped_attributes_count == dropped_attributes
+         && s->dropped_events_count == dropped_events;
+    release(scope);
+
+    return rc;
+}
+
+
+static void
+test_append(void)
+{
+    size_t len;
+    uint8_t bytes[256];
+    otlp_span_t event, from;
+
+    otlp_span_attributes_begin(&from, bytes, sizeof(bytes));
+    ok(appended(&from, 0, 0, 0, 0, 0), "nothing is appended");
+
+    memset(buffer, 'x', sizeof(bytes));
+    otlp_span_string(&from, KEY("a"), buffer, 130);
+    otlp_span_event(&from, 1, KEY("e"));
+    otlp_span_int(&from, KEY("b"), 1);
+    otlp_span_string(&from, KEY("long"), buffer, sizeof(bytes));
+    otlp_span_event_begin(&event, &from, 2, (char *) buffer, sizeof(bytes));
+    otlp_span_event_end(&from, &event);
+    len = (size_t) (from.pos - from.start);
+
+    ok(appended(&from, len, 2, 1, 1, 1), "all that was written is appended");
+    ok(appended(&from, len - 1, 1, 2, 1, 1),
+        "what does not fit is left out and counted: the last attribute");
+    ok(appended(&from, 30, 1, 2, 1, 1),
+        "one that is too long, and not what fits behind it");
+    ok(appended(&from, 5, 0, 3, 0, 2), "an event");
+}
+
+
+/* What is left of |from| has as many attributes, of which |key| is |value|. */
+static int
+left(const otlp_span_t *from, unsigned n, const char *key, int64_t value)
+{
+    int rc;
+    otlp_span_t span;
+    scope_spans_t *scope;
+    otlp_span_head_t head;
+    traceparent_view_t frame;
+
+    head = make_head();
+    otlp_span_begin(&span, buffer, BUFFER, &head);
+    otlp_span_append(&span, from);
+    otlp_span_end(&span, 0, 0, &frame);
+    scope = unpack(&frame);
+    rc = scope != NULL && scope->spans[0]->n_attributes == n
+         && scope->spans[0]->n_events == 1
+         && (n == 0
+             || is_int(attribute_of(scope->spans[0], n - 1, key), value));
+    release(scope);
+
+    return rc;
+}
+
+
+static void
+test_forget(void)
+{
+    uint8_t *start;
+    uint8_t bytes[600];
+    otlp_span_t event, span;
+
+    otlp_span_attributes_begin(&span, bytes, sizeof(bytes));
+    ok(!otlp_span_forget(&span, KEY("a")), "of nothing, nothing is forgotten");
+
+    memset(buffer, 'x', 200);
+    otlp_span_string(&span, KEY("long"), buffer, 200);
+    /* Its time looks like the key that is looked for. */
+    otlp_span_event_begin(&event, &span, 1 | 'a' << 8, KEY("e"));
+    otlp_span_int(&event, KEY("a"), 7);
+    otlp_span_event_end(&span, &event);
+    otlp_span_int(&span, KEY("ab"), 1);
+    otlp_span_int(&span, KEY("a"), 2);
+    start = span.pos;
+
+    ok(!otlp_span_forget(&span, KEY("b")) && !otlp_span_forget(&span, KEY("e"))
+            && !otlp_span_forget(&span, KEY("abc")) && span.pos == start,
+        "a key that there is not is not forgotten, nor an event");
+    ok(otlp_span_forget(&span, KEY("a")) && left(&span, 2, "ab", 1),
+        "a key is forgotten: not a longer one, nor the same of an event");
+    ok(!otlp_span_forget(&span, KEY("a")), "and only once");
+    otlp_span_int(&span, KEY("a"), 3);
+    ok(left(&span, 3, "a", 3), "its next value comes last");
+    ok(otlp_span_forget(&span, KEY("long")) && left(&span, 2, "a", 3),
+        "what is behind one that is forgotten moves up");
+    ok(otlp_span_forget(&span, KEY("ab")) && otlp_span_forget(&span, KEY("a"))
+            && left(&span, 0, NULL, 0),
+        "all are forgotten, and the event is left");
+}
+
+
 /* Writes the same attribute with its name as a key, and as it is. */
 static int
 same_as_without_key(size_t name_len, size_t len, int64_t number, size_t room)
@@ -1258,6 +1381,8 @@ main(void)
     test_short_and_long();
     test_limit();
     test_encoded();
+    test_append();
+    test_forget();
     test_keys();
     test_known();
     test_row();

@@ -155,12 +155,20 @@ void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
     uint32_t n);
 
 /*
- * Writes attributes and events alone, to be used later with
- * otlp_span_encoded(): begin with this instead of otlp_span_begin(), then use
- * the functions for these. The bytes are those from |buf| to span->pos.
- * |dropped_attributes| and |dropped_events| tell what did not fit.
+ * Writes attributes and events alone, to be used later: begin with this instead
+ * of otlp_span_begin(), then use the functions for these. The bytes, those from
+ * |buf| to span->pos, are for otlp_span_encoded(), or all of it is for
+ * otlp_span_append(). |dropped_attributes| and |dropped_events| tell what did
+ * not fit.
  */
 void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
+
+/*
+ * Copies the attributes and events of |from|, which otlp_span_attributes_begin()
+ * has begun: those that fit. The others are counted, and so is what |from| has
+ * dropped.
+ */
+void otlp_span_append(otlp_span_t *span, const otlp_span_t *from);
 
 /*
  * Takes an attribute out that was written since otlp_span_attributes_begin(),
