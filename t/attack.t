@@ -7,6 +7,7 @@ use warnings;
 use Hostile;
 use H2;
 use JSON::PP ();
+use Nginx;
 use Receiver;
 use Test::More;
 
@@ -361,6 +362,64 @@ sub main::refused {
                 // 'header http if log map set spans', "$name - seen");
         }
     }
+}
+
+# what scripts make of a request: who it is from, and a context of each pipeline
+
+our $SCRIPTS = <<'_EOC_';
+location /more/who {
+    more_set_input_headers "Authorization: operator" "User-Agent: operator";
+    proxy_pass http://app;
+}
+location /more/user {
+    more_clear_input_headers traceparent;
+    more_set_input_headers "traceparent: written";
+    set $to app;
+    proxy_pass http://$to;
+}
+location /more/internal {
+    more_set_input_headers "x-op-$TEST_NGINX_VALID";
+    proxy_pass http://app;
+}
+location /lua/who {
+    access_by_lua_block {
+        ngx.req.set_header("Authorization", "operator")
+        ngx.req.set_header("User-Agent", "operator")
+    }
+    proxy_pass http://app;
+}
+location /lua/user {
+    rewrite_by_lua_block {
+        ngx.req.clear_header("traceparent")
+        ngx.req.set_header("traceparent", "written")
+    }
+    set $to app;
+    proxy_pass http://$to;
+}
+location /lua/internal {
+    rewrite_by_lua_block {
+        local name, value = ("x-op-$TEST_NGINX_VALID"):match("(.*): (.*)")
+        ngx.req.set_header(name, value)
+    }
+    proxy_pass http://app;
+}
+_EOC_
+
+$SCRIPTS =~ s{^location /lua.*}{}ms
+    if ($ENV{TEST_NGINX_LOAD_MODULES} // '') !~ /_lua_/;
+$ENV{TEST_NGINX_VALID} = $VALID;
+
+# what has left of it, as lines without ids that are drawn
+
+sub main::scripted {
+    main::exchange(main::request(@_));
+
+    my ($got) = main::upstream()->requests(1);
+
+    return join '', sort map { s/\A(x-op-.*-)\w{16}-/$1ID-/r
+            =~ s/\A(x-op-.*: 00-)(?!$T)\w+/$1NEW/r . "\n" }
+        grep { /\A(?:authorization|user-agent|.*trace(?:parent|state)):/ }
+        map { lc($_->[0]) . ": $_->[1]" } @{$got->{headers}};
 }
 
 # the fields of an HTTP/2 request, one after the other, not compressed; as in
@@ -1133,3 +1192,169 @@ my @trace = (trace => [$::T, $::P], state => 'a=1');
      qw(fastcgi scgi uwsgi)),
  (map { { send => ["x_op-traceparent: 00-$::T-$::P-01"], uri => $_,
           left => [] } } '/other', '/address')]
+
+
+
+=== TEST 18: what scripts have made of a request stays, whatever is forged
+--- http eval: $::LIMITS . 'upstream app { server $TEST_NGINX_UPSTREAM; }'
+--- config eval
+<<'_EOC_' . $::SCRIPTS
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+trace_context user to=app;
+_EOC_
+--- client eval
+sub {
+    my $sent = "traceparent: 00-$::MARK-$::P-01";
+    my $hostile = "authorization: hostile\n";
+    my %expected = (
+        who => "authorization: operator\n$sent\nuser-agent: operator\n"
+            . "x-op-traceparent: 00-NEW-ID-03\n",
+        user => $hostile . "traceparent: written\nuser-agent: hostile\n"
+            . "x-op-traceparent: 00-NEW-ID-03\n",
+        internal => "$hostile$sent\nuser-agent: hostile\n"
+            . "x-op-traceparent: 00-$::T-ID-01\n",
+    );
+
+    connection();
+    main::upstream()->requests;
+
+    for my $path ($::SCRIPTS =~ m{location /(\S+)}g) {
+        my ($what) = $path =~ m{/(.*)};
+
+        is(main::scripted("/$path", 'Authorization: hostile', $sent,
+            'User-Agent: hostile', @$_), $expected{$what},
+            "$path " . substr "@$_", 0, 60)
+            for [], main::forgeries(qw(x-op-traceparent x-op-tracestate));
+        spans_until(18, 'SERVER');
+    }
+}
+
+
+
+=== TEST 19: what one location has believed, the next one does not
+--- config
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+location /t { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+location /t/off {
+    trace internal off;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+location /early {
+    trace_trusted internal all;
+    set $early $internal_trace_id;
+    rewrite ^/early(.*) /t$1 last;
+}
+location /error {
+    trace_trusted internal all;
+    set $early $internal_trace_id;
+    error_page 418 = /t;
+    return 418;
+}
+location /off {
+    trace internal off;
+    trace_trusted internal all;
+    try_files /none /t;
+}
+location /off/off {
+    trace internal off;
+    trace_trusted internal all;
+    try_files /none /t/off;
+}
+--- prefix: x-op-
+--- exchanges eval
+my @send = ("x-op-$::VALID", 'x-op-tracestate: a=1');
+
+[(map { { uri => $_, send => \@send } } qw(/t /early /error /off)),
+ (map { { uri => $_, send => \@send, left => [], spans => 0 } }
+     qw(/t/off /early/off /off/off))]
+
+
+
+=== TEST 20: requests with few headers, and with those that are forged alone
+--- config
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+location /t { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+--- prefix: x-op-
+--- exchanges eval
+my @ours = ("X-Op-$::VALID", 'X-Op-Tracestate: a=1');
+my $of = sub { { bytes => main::raw('GET /t HTTP/1.0', @_) } };
+
+[{ bytes => "GET /t\r\n" }, $of->(), $of->($ours[0]), $of->(@ours),
+ $of->(@ours, 'X-A: 1'), $of->('X-A: 1', @ours),
+ $of->($ours[0], 'X-A: 1', $ours[1]),
+ $of->('X-A: 1', @ours, 'X-B: 1', @ours)]
+
+
+
+=== TEST 21: no tracestate of the client's stands beside our traceparent
+--- http
+underscores_in_headers on;
+--- config
+trace internal on;
+trace_context internal propagate header=x-b-traceparent;
+trace_trusted internal all;
+fastcgi_param REQUEST_URI $request_uri;
+location /t { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+location /fastcgi { fastcgi_pass unix:$TEST_NGINX_DIR/fastcgi.sock; }
+location /a {
+    trace_context internal propagate header=x-a-traceparent;
+    try_files /none /t;
+}
+--- prefix: x-b-
+--- exchanges eval
+my @believed = (send => ["X-B-$::VALID", 'X-B_Tracestate: forged=1'],
+    trace => [$::T, $::P]);
+
+[{ uri => '/a', send => ['X-B-Tracestate: forged=1'] },
+ { uri => '/t', @believed },
+ { uri => '/fastcgi', protocol => 'fastcgi', @believed }]
+
+
+
+=== TEST 22: a header that has gone can be read by its name all the same
+--- config
+ssi on;
+trace internal on;
+trace_context internal propagate header=x-op-traceparent;
+trace_control_header X-Debug;
+location /t { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+--- client eval
+sub {
+    main::upstream()->requests;
+    like(get(["x-debug: $::MARK"],
+        '/t?body=<!--%23echo%20var="http_x_debug"-->'), qr/$::MARK/, 'read');
+    unlike(JSON::PP::encode_json((main::upstream()->requests(1))[0]),
+        qr/$::MARK/, 'gone');
+}
+--- span_count: 1
+--- check_spans eval: sub { is(scalar @_, 1, 'spans') }
+
+
+
+=== TEST 23: where nothing is traced, the same headers go no further
+--- config
+--- client eval
+sub {
+    for (['trace_context internal header=x-op-traceparent;',
+          'x-op-traceparent'],
+         ['trace_context user to=app;', 'traceparent'],
+         ['trace_control_header x-debug;', 'x-debug'])
+    {
+        my ($directive, $name) = @$_;
+        my $nginx = Nginx->new(
+            main => 'user root;',
+            http => "upstream app { server $ENV{TEST_NGINX_UPSTREAM}; }",
+            server => "trace internal off; $directive
+                location / { proxy_pass http://$ENV{TEST_NGINX_UPSTREAM}; }",
+        )->start;
+
+        main::upstream()->requests;
+        $nginx->get('/t', "$name: $::MARK", "x-plain: $::MARK");
+        is_deeply([map { lc $_->[0] } grep { $_->[1] eq $::MARK }
+            map { @{$_->{headers}} } main::upstream()->requests(1)],
+            ['x-plain'], $directive);
+    }
+}

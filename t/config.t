@@ -121,9 +121,11 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     (map { ["trace_context user 'from=$_';",
             qq{invalid parameter "from=$_" in "trace_context user", $from}] }
         '', 'abc'),
-    (map { ["trace_context user 'from=$_';",
-            qq{"$_" in "trace_context" is a variable of this}
-            . ' module, write one that a header, a "map" or a script sets'] }
+    (map { my $value = $_; map { my ($directive, $word) = @$_;
+        ["$directive user '$word=$value';",
+         qq{"$value" in "$directive" is a variable of this module, write one}
+         . ' that a header, a "map" or a script sets'] }
+            ['trace_context', 'from'], ['trace_trusted', 'if'] }
         (map { ("\$internal_$_", "\$user_$_") }
             qw(traceparent tracestate trace_id span_id parent_id sampled
                parent_sampled)),
@@ -214,7 +216,7 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
      "$arguments \"trace_control_header\" directive"],
     (map { ["trace_control_header x '$_';", qq{invalid header "$_" in}
             . ' "trace_control_header", write letters, digits and "-"'] }
-        '', 'a b', 'a:', 'a_b', '$host', "\xc3\xa9"),
+        '', 'a b', 'a:', 'a_b', '-a', '$host', "\xc3\xa9"),
     (map { ["trace_control_header $_;", '"off" in "trace_control_header"'
             . ' stands alone, leave it or "x" out'] } 'off x', 'x off'),
     ['trace_control_header x; trace_control_header y;',

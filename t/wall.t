@@ -37,7 +37,8 @@ sub logged {
         <$fh>;
 }
 
-# which of our headers each of |$n| requests had, as "PATH internal user"
+# which of our headers each of |$n| requests had, as "PATH internal user"; the
+# internal ones have any prefix
 
 sub told {
     my ($n, $protocol) = @_;
@@ -47,7 +48,7 @@ sub told {
         my %names = map { (lc($_->[0]) =~ tr/_/-/r =~ s/\Ahttp-//r) => 1 }
             @{$_->{headers}};
 
-        join(' ', $path, $names{'x-op-traceparent'} ? 'internal' : (),
+        join(' ', $path, ('internal') x (grep { /-traceparent/ } keys %names),
              $names{'x-op-tracestate'} ? 'state' : (),
              $names{traceparent} ? 'user' : ()) . "\n";
     } ($protocol ? upstream($protocol) : $UPSTREAM)->requests($n);
@@ -589,4 +590,51 @@ sub {
 
     like(get([$::MINE], '/grpc_other', '/grpc_told'),
         qr/grpc_other none\n.*grpc_told told\n/s, 'gRPC');
+}
+
+
+
+=== TEST 10: what is written for one part of a request leaves with that alone
+--- config
+proxy_intercept_errors on;
+location /ssi {
+    ssi on;
+    trace_context internal propagate header=x-op-traceparent;
+    proxy_pass http://$TEST_NGINX_INSIDE;
+}
+location /same {
+    trace_context internal propagate header=x-op-traceparent;
+    proxy_pass http://$TEST_NGINX_INSIDE;
+}
+location /two {
+    trace_context internal propagate header=x-two-traceparent;
+    mirror /three;
+    error_page 503 = @four;
+    post_action /none;
+    proxy_pass http://$TEST_NGINX_INSIDE;
+}
+location = /three {
+    trace_context internal propagate header=x-three-traceparent;
+    proxy_pass http://$TEST_NGINX_INSIDE:/three?a=;
+}
+location @four {
+    trace_context internal propagate header=x-four-traceparent;
+    proxy_pass http://$TEST_NGINX_INSIDE;
+}
+location = /none {
+    trace_context internal ignore;
+    proxy_pass http://$TEST_NGINX_INSIDE:/none?a=;
+}
+--- client eval
+sub {
+    get('/ssi?body=' . join '', map {
+        qq{<!--%23include%20virtual="/$_"%20wait="yes"-->} } qw(same none));
+    is(::told(3), "/none user\n/same internal user\n/ssi internal user\n",
+        'subrequests');
+    get('/two');
+    is(::told(3), "/none user\n/three internal user\n/two internal user\n",
+        'a mirror, and an action behind');
+    get('/two?try=503,200');
+    is(::told(3), "/three internal user\n" . "/two internal user\n" x 2,
+        'a mirror, and a redirect');
 }
