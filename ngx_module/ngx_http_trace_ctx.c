@@ -104,6 +104,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->decided = 0;
     ctx->settled = 0;
     ctx->ours = 0;
+    ctx->sent = 0;
     ctx->edits = 0;
     ctx->recorded = 0;
     ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED] = 0;
@@ -136,7 +137,6 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         sc->formatted = 0;
         sc->queued = 0;
         sc->tracestate.len = 0;
-        sc->sent = 0;
 
         ctx->node.span_id[i] = sc->outbound.parent_id;
         ctx->node.parent_id[i] = sc->outbound.parent_id;

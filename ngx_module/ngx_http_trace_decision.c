@@ -10,7 +10,8 @@
 #include "ngx_http_trace_module.h"
 
 
-static ngx_http_trace_ctx_t *ngx_http_trace_decide_now(ngx_http_request_t *r);
+static ngx_inline ngx_http_trace_ctx_t *ngx_http_trace_decide_now(
+    ngx_http_request_t *r);
 static ngx_uint_t ngx_http_trace_wanted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);
 static void ngx_http_trace_begin(ngx_http_request_t *r,
@@ -61,10 +62,10 @@ ngx_http_trace_decide(ngx_http_request_t *r)
 }
 
 
-static ngx_http_trace_ctx_t *
+static ngx_inline ngx_http_trace_ctx_t *
 ngx_http_trace_decide_now(ngx_http_request_t *r)
 {
-    ngx_uint_t                       i, wanted;
+    ngx_uint_t                       i, wanted, returned;
     ngx_http_trace_ctx_t            *ctx;
     ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_pipeline_conf_t  *pcf;
@@ -73,11 +74,12 @@ ngx_http_trace_decide_now(ngx_http_request_t *r)
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     wanted = 0;
+    returned = ctx ? ctx->given_back : 0;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         pcf = &tlcf->pipelines[i];
 
-        if (ngx_http_trace_asks_trust(ctx, pcf, i)) {
+        if (pcf->ask_trust || returned) {
 
             if (ngx_http_trace_believe(r, pcf, i) == NGX_ERROR) {
                 continue;

@@ -17,6 +17,9 @@ static NGX_HTTP_TRACE_APART void ngx_http_trace_enter(ngx_http_request_t *r,
     ngx_uint_t todo);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
     ngx_http_request_t *r);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle_place(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_loc_conf_t *tlcf);
 static ngx_int_t ngx_http_trace_content_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_send_content(
     ngx_http_request_t *r, ngx_http_trace_loc_conf_t *tlcf);
@@ -364,7 +367,6 @@ static ngx_int_t
 ngx_http_trace_settle(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t       *ctx;
-    ngx_http_trace_node_t      *node;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     ctx = ngx_http_trace_decide(r);
@@ -378,18 +380,28 @@ ngx_http_trace_settle(ngx_http_request_t *r)
         ctx->loc_conf = r->loc_conf;
     }
 
-    if (ctx->recorded) {
+    return (r == r->main && tlcf->span == NULL && tlcf->handler)
+           ? NGX_DECLINED : ngx_http_trace_settle_place(r, ctx, tlcf);
+}
 
-        if (r != r->main) {
-            ngx_http_trace_subrequest_settle(r, ctx);
-        }
 
-        if (tlcf->span) {
-            node = ngx_http_trace_node(r, ctx);
+/* of a subrequest, of trace_span, and of locations without our handler */
 
-            if (node) {
-                ngx_http_trace_locate(r, node);
-            }
+static ngx_int_t
+ngx_http_trace_settle_place(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_loc_conf_t *tlcf)
+{
+    ngx_http_trace_node_t  *node;
+
+    if (ctx->recorded && r != r->main) {
+        ngx_http_trace_subrequest_settle(r, ctx);
+    }
+
+    if (ctx->recorded && tlcf->span) {
+        node = ngx_http_trace_node(r, ctx);
+
+        if (node) {
+            ngx_http_trace_locate(r, node);
         }
     }
 
@@ -458,7 +470,11 @@ ngx_http_trace_log(ngx_http_request_t *r)
 {
     ngx_http_trace_ctx_t  *ctx;
 
-    ctx = ngx_http_trace_decide(r);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    if (ctx == NULL || !ctx->decided) {
+        ctx = ngx_http_trace_decide(r);
+    }
 
     if (ctx->recorded) {
         ngx_http_trace_request_spans(r, ctx);

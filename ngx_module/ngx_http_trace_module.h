@@ -286,7 +286,6 @@ typedef struct {
 
     unsigned                     parent:1;    /* there is an inbound context */
     unsigned                     stateless:1; /* with no tracestate at all */
-    unsigned                     sent:1;      /* ours are in a list of headers */
     unsigned                     ids:1;
     unsigned                     formatted:1;
     unsigned                     queued:1;
@@ -399,6 +398,7 @@ struct ngx_http_trace_ctx_s {
                                               /* headers as they were then */
     ngx_uint_t                   settled;     /* not to be asked again */
     ngx_uint_t                   ours;        /* with ids of their own */
+    ngx_uint_t                   sent;        /* which some list of headers has */
     ngx_uint_t                   recorded;    /* with spans, maybe to keep */
     ngx_uint_t                   edits;       /* there are headers to send */
     unsigned                     decided:1;
@@ -644,8 +644,6 @@ void ngx_http_trace_distrust(ngx_http_request_t *r);
 void ngx_http_trace_distrust_unread(ngx_http_request_t *r);
 void ngx_http_trace_wrap_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_trace_believe(ngx_http_request_t *r,
-    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
-ngx_uint_t ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline);
 ngx_uint_t ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf);

@@ -14,15 +14,19 @@ static void ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
     ngx_uint_t n);
 static void ngx_http_trace_extract_value(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc);
-static ngx_int_t ngx_http_trace_undo(ngx_http_request_t *r,
-    ngx_uint_t pipeline, ngx_http_trace_names_t *names);
+static ngx_inline ngx_uint_t ngx_http_trace_sends(
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_http_upstream_srv_conf_t *us);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_undo(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_upstream_srv_conf_t *us);
 static ngx_uint_t ngx_http_trace_to(ngx_http_trace_to_t *to,
     ngx_http_upstream_srv_conf_t *us);
 
 
+/* of a name that is as long */
+
 #define ngx_http_trace_is(h, name_)                                           \
     ((h)->hash == (name_)->hash                                               \
-     && (h)->key.len == (name_)->name.len                                     \
      && ngx_strncmp((h)->lowcase_key, (name_)->name.data,                     \
                     (name_)->name.len) == 0)
 
@@ -75,10 +79,11 @@ static void
 ngx_http_trace_extract_from(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
-    ngx_uint_t           i, n, states, possible;
-    ngx_list_part_t     *part;
-    ngx_table_elt_t     *h, *found, *state;
-    traceparent_view_t   list;
+    ngx_uint_t               i, n, states, possible;
+    ngx_list_part_t         *part;
+    ngx_table_elt_t         *h, *found, *state;
+    traceparent_view_t       list;
+    ngx_http_trace_names_t  *names;
 
     if (!(pcf->context & NGX_HTTP_TRACE_EXTRACT)) {
         return;
@@ -88,6 +93,8 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
         ngx_http_trace_extract_value(r, pcf, sc);
         return;
     }
+
+    names = pcf->names;
 
     n = 0;
     states = 0;
@@ -100,16 +107,20 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
 
     while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
 
-        if (ngx_http_trace_is(h, &pcf->names->traceparent)) {
-            found = h;
-            n++;
+        if (h->key.len == names->traceparent.name.len) {
 
-        } else if (h->key.len == pcf->names->tracestate.name.len) {
+            if (ngx_http_trace_is(h, &names->traceparent)) {
+                found = h;
+                n++;
+            }
 
-            possible |= (ngx_tolower(h->key.data[0])
-                         == pcf->names->tracestate.name.data[0]);
+        } else if (h->key.len == names->tracestate.name.len
+                   && ngx_tolower(h->key.data[0])
+                      == names->tracestate.name.data[0])
+        {
+            possible = 1;
 
-            if (ngx_http_trace_is(h, &pcf->names->tracestate)) {
+            if (ngx_http_trace_is(h, &names->tracestate)) {
                 state = h;
                 states++;
             }
@@ -169,7 +180,9 @@ ngx_http_trace_extract_tracestate(ngx_http_request_t *r,
 
     while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
 
-        if (ngx_http_trace_is(h, name) && h->value.len) {
+        if (h->key.len == name->name.len && ngx_http_trace_is(h, name)
+            && h->value.len)
+        {
             values[states].data = h->value.data;
             values[states].len = h->value.len;
             states++;
@@ -239,8 +252,8 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *node, ngx_http_upstream_srv_conf_t *us)
 {
     u_char                          *text;
-    ngx_int_t                        rc;
-    ngx_uint_t                       i, n, ours;
+    ngx_int_t                        rc, set;
+    ngx_uint_t                       i, n;
     ngx_http_trace_edit_t            edits[2 * NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_span_ctx_t       *sc;
     ngx_http_trace_loc_conf_t       *tlcf;
@@ -249,24 +262,17 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     n = 0;
-    rc = NGX_OK;
+    rc = ctx->sent ? ngx_http_trace_undo(r, ctx, us) : NGX_OK;
+
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         sc = &ctx->pipelines[i];
         pcf = &tlcf->pipelines[i];
 
-        ours = (ctx->ours & (1 << i)) && (pcf->context & NGX_HTTP_TRACE_INJECT)
-               && (pcf->to == NULL || ngx_http_trace_to(pcf->to, us));
-
-        if (sc->sent) {
-            rc = ngx_http_trace_undo(r, i, ours ? pcf->names : NULL);
-
-            if (rc == NGX_ERROR) {
-                return NGX_ERROR;
-            }
-        }
-
-        if (!ours) {
+        if (!(ctx->ours & (1 << i)) || !ngx_http_trace_sends(pcf, us)) {
             continue;
         }
 
@@ -283,64 +289,77 @@ ngx_http_trace_inject(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
                                     sc->tracestate.data, sc->tracestate.len);
         }
 
-        sc->sent = 1;
+        ctx->sent |= 1 << i;
     }
 
     if (n == 0) {
         return rc;
     }
 
-    switch (ngx_http_trace_edit(r, edits, n)) {
+    set = ngx_http_trace_edit(r, edits, n);
 
-    case NGX_OK:
-        return rc;
+    return set == NGX_OK ? rc : set;
+}
 
-    case NGX_DONE:
-        return NGX_DONE;
 
-    default:
-        return NGX_ERROR;
-    }
+static ngx_inline ngx_uint_t
+ngx_http_trace_sends(ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_http_upstream_srv_conf_t *us)
+{
+    return (pcf->context & NGX_HTTP_TRACE_INJECT)
+           && (pcf->to == NULL || ngx_http_trace_to(pcf->to, us));
 }
 
 
 /*
- * What other locations have written of a pipeline does not leave from this one,
- * which writes |names| or nothing.
+ * What other locations have written does not leave from this one, which writes
+ * its own or nothing.  Results as of ngx_http_trace_edit().
  */
 
 static ngx_int_t
-ngx_http_trace_undo(ngx_http_request_t *r, ngx_uint_t pipeline,
-    ngx_http_trace_names_t *names)
+ngx_http_trace_undo(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_upstream_srv_conf_t *us)
 {
-    ngx_int_t                     rc, changed;
-    ngx_uint_t                    i;
-    ngx_http_trace_edit_t         edits[2];
-    ngx_http_trace_names_t      **all;
-    ngx_http_trace_main_conf_t   *tmcf;
+    ngx_int_t                         rc, changed;
+    ngx_uint_t                        i, n;
+    ngx_http_trace_edit_t             edits[2];
+    ngx_http_trace_names_t          **names;
+    ngx_http_trace_loc_conf_t        *tlcf;
+    ngx_http_trace_main_conf_t       *tmcf;
+    ngx_http_trace_pipeline_conf_t   *pcf;
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_trace_module);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    all = tmcf->names[pipeline].elts;
     changed = NGX_OK;
 
-    for (i = 0; i < tmcf->names[pipeline].nelts; i++) {
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        pcf = &tlcf->pipelines[i];
 
-        if (all[i] == names) {
+        if (!(ctx->sent & (1 << i))) {
             continue;
         }
 
-        ngx_http_trace_undo_edit(&edits[0], &all[i]->traceparent);
-        ngx_http_trace_undo_edit(&edits[1], &all[i]->tracestate);
+        names = tmcf->names[i].elts;
 
-        rc = ngx_http_trace_edit(r, edits, 2);
+        for (n = 0; n < tmcf->names[i].nelts; n++) {
 
-        if (rc == NGX_ERROR) {
-            return NGX_ERROR;
-        }
+            if (names[n] == pcf->names && ngx_http_trace_sends(pcf, us)) {
+                continue;
+            }
 
-        if (rc == NGX_DONE) {
-            changed = NGX_DONE;
+            ngx_http_trace_undo_edit(&edits[0], &names[n]->traceparent);
+            ngx_http_trace_undo_edit(&edits[1], &names[n]->tracestate);
+
+            rc = ngx_http_trace_edit(r, edits, 2);
+
+            if (rc == NGX_ERROR) {
+                return NGX_ERROR;
+            }
+
+            if (rc == NGX_DONE) {
+                changed = NGX_DONE;
+            }
         }
     }
 

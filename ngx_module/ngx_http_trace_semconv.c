@@ -370,7 +370,7 @@ ngx_http_trace_method(ngx_uint_t method, ngx_str_t *name)
         if (known->number && method
             ? (method == known->number && name->len)
             : (name->len == known->value.len
-               && ngx_strncmp(name->data, known->value.data, name->len) == 0))
+               && ngx_memcmp(name->data, known->value.data, name->len) == 0))
         {
             break;
         }

@@ -178,19 +178,6 @@ ngx_http_trace_believe(ngx_http_request_t *r,
 }
 
 
-/*
- * Whether a location has more to say than the server has said at the start: by
- * its configuration, or because another location may have given headers back.
- */
-
-ngx_uint_t
-ngx_http_trace_asks_trust(ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
-{
-    return pcf->ask_trust || (ctx && (ctx->given_back & (1 << pipeline)));
-}
-
-
 ngx_uint_t
 ngx_http_trace_trusted(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf)
@@ -279,7 +266,7 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
 
     /* what we have written can be written again */
 
-    if (rc == NGX_OK || (rc == NGX_DONE && ctx->pipelines[pipeline].sent)) {
+    if (rc == NGX_OK || (rc == NGX_DONE && (ctx->sent & (1 << pipeline)))) {
         ctx->withheld[reason] = before;
 
     } else if (rc == NGX_DONE) {
@@ -335,7 +322,7 @@ ngx_http_trace_give_back(ngx_http_request_t *r,
     ctx = ngx_http_trace_get_ctx(r);
 
     if (ctx == NULL || !(ctx->withheld[reason] & (1 << pipeline))
-        || ctx->pipelines[pipeline].sent)
+        || (ctx->sent & (1 << pipeline)))
     {
         return NGX_OK;
     }

@@ -230,7 +230,7 @@ ngx_http_trace_variable_ctx(ngx_http_request_t *r, ngx_uint_t pipeline,
         tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
         pcf = &tlcf->pipelines[pipeline];
 
-        if (ngx_http_trace_asks_trust(ctx, pcf, pipeline)
+        if ((pcf->ask_trust || ctx->given_back)
             && ngx_http_trace_believe(r, pcf, pipeline) == NGX_ERROR)
         {
             return NULL;
