@@ -149,7 +149,7 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
         sc->tracestate = state->value;
 
     } else if (states) {
-        ngx_http_trace_extract_tracestate(r, &pcf->names->tracestate, sc, states);
+        ngx_http_trace_extract_tracestate(r, &names->tracestate, sc, states);
     }
 }
 

@@ -24,8 +24,8 @@ typedef struct {
 
 static ngx_uint_t ngx_http_trace_kept(ngx_http_request_t *r,
     ngx_http_trace_span_ctx_t *sc);
-static ngx_inline void ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
-    ngx_uint_t pipeline);
+static ngx_inline void ngx_http_trace_pipeline_spans(
+    ngx_http_trace_request_t *request, ngx_uint_t pipeline);
 static void ngx_http_trace_children(ngx_http_trace_request_t *request,
     ngx_uint_t pipeline, ngx_str_t *routing);
 static void ngx_http_trace_drop_children(ngx_http_trace_ctx_t *ctx,
