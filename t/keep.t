@@ -530,3 +530,19 @@ sub {
     is($sent[0][0], '02', 'not sampled');
     is_deeply([@sent[2, 3]], [(['01', $::P]) x 2], 'transparent');
 }
+
+
+
+=== TEST 20: a map that was read before the end is read anew if it is volatile
+--- http
+map $status $once { ~^5 1; default ""; }
+map $status $anew { volatile; ~^5 1; default ""; }
+--- config
+location /once { trace_keep $once; return 503; }
+location /once/early { trace_keep $once; set $early $once; return 503; }
+location /anew { trace_keep $anew; return 503; }
+location /anew/early { trace_keep $anew; set $early $anew; return 503; }
+--- client eval
+sub { get('/once', '/once/early', '/anew', '/anew/early') }
+--- spans eval
+[map { { name => "GET $_" } } qw(/once /anew /anew/early)]
