@@ -627,7 +627,7 @@ location = /none {
 }
 --- client eval
 sub {
-    get('/ssi?body=' . join '', map {
+    get('/ssi?body=' . CORE::join '', map {
         qq{<!--%23include%20virtual="/$_"%20wait="yes"-->} } qw(same none));
     is(::told(3), "/none user\n/same internal user\n/ssi internal user\n",
         'subrequests');
