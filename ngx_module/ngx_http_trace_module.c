@@ -868,7 +868,11 @@ ngx_http_trace_merge_trust(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf,
 
     cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    slcf = cscf->ctx->loc_conf[ngx_http_trace_module.ctx_index];
+
+    /* the Lua module merges again for each worker, where there is no server */
+
+    slcf = cscf->ctx ? cscf->ctx->loc_conf[ngx_http_trace_module.ctx_index]
+                     : location;
 
     server = &slcf->pipelines[pipeline];
 
