@@ -118,6 +118,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->upstreams = NULL;
     ctx->customs = NULL;
     ctx->custom_size = 0;
+    ctx->lua = NULL;
     ctx->log_handler = NULL;
     ctx->used = 0;
     ctx->loc_conf = r->loc_conf;

@@ -298,6 +298,7 @@ typedef struct ngx_http_trace_child_s  ngx_http_trace_child_t;
 typedef struct ngx_http_trace_upstream_s  ngx_http_trace_upstream_t;
 typedef struct ngx_http_trace_facts_s  ngx_http_trace_facts_t;
 typedef struct ngx_http_trace_custom_s  ngx_http_trace_custom_t;
+typedef struct ngx_http_trace_lua_s  ngx_http_trace_lua_t;
 
 
 typedef u_char  ngx_http_trace_span_ids_t[NGX_HTTP_TRACE_PIPELINES]
@@ -382,6 +383,7 @@ struct ngx_http_trace_ctx_s {
     ngx_http_trace_upstream_t   *upstreams;
     ngx_http_trace_custom_t     *customs;
     size_t                       custom_size;    /* of what they have */
+    ngx_http_trace_lua_t        *lua;
     ngx_http_log_handler_pt      log_handler;   /* that ours stands before */
     void                       **loc_conf;    /* of what has answered */
     ngx_http_trace_facts_t      *facts;       /* if it is not over then */
@@ -744,6 +746,23 @@ NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
 /* ngx_http_trace_api.c */
 
 void ngx_http_trace_customs_end(ngx_http_trace_ctx_t *ctx);
+
+
+/* ngx_http_trace_lua.c */
+
+ngx_http_trace_span_t ngx_http_trace_lua_open(ngx_http_request_t *r,
+    void *thread, const u_char *name, size_t len, ngx_uint_t pipelines,
+    ngx_uint_t how);
+void ngx_http_trace_lua_leave(ngx_http_request_t *r,
+    ngx_http_trace_span_t span);
+ngx_http_trace_span_t ngx_http_trace_lua_current(ngx_http_request_t *r,
+    void *thread);
+void ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
+    ngx_http_trace_span_t span);
+void ngx_http_trace_lua_capture(ngx_http_request_t *r, void *thread,
+    ngx_uint_t begin);
+u_char **ngx_http_trace_lua_parent(ngx_http_request_t *sr,
+    ngx_http_trace_ctx_t *ctx);
 
 
 /* ngx_http_trace_location.c */

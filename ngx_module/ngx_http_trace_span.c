@@ -194,7 +194,7 @@ ngx_http_trace_children(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
         /* whatever goes on was ended with the request */
 
         if (child->end == 0) {
-            child->end = ngx_http_trace_now(ctx);
+            child->end = ngx_max(ctx->end, child->start);
         }
 
         head.span_id = child->span_id[pipeline];

@@ -100,7 +100,8 @@ ngx_http_trace_node_t *
 ngx_http_trace_subrequest_node(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx)
 {
-    ngx_http_trace_node_t        *node, *parent;
+    u_char                      **parent_id;
+    ngx_http_trace_node_t        *node, *parent, light;
     ngx_http_trace_loc_conf_t    *tlcf;
     ngx_http_trace_subrequest_t  *sub;
 
@@ -116,6 +117,13 @@ ngx_http_trace_subrequest_node(ngx_http_request_t *r,
 
         if (parent == NULL) {
             return NULL;
+        }
+
+        parent_id = ngx_http_trace_lua_parent(r, ctx);
+
+        if (parent_id) {
+            ngx_memcpy(light.parent_id, parent_id, sizeof(light.parent_id));
+            parent = &light;
         }
 
         if (r->background) {
