@@ -60,6 +60,8 @@ libso := $(BUILD)/libtraceparent.so
 otlpa := $(BUILD)/libtraceparent-otlp.a
 command := $(BUILD)/traceparent
 module := $(BUILD)/ngx_http_trace_module.so
+test_modules := $(BUILD)/ngx_http_trace_example_module.so \
+    $(BUILD)/ngx_http_trace_test_module.so
 
 wiretap := $(BUILD)/wiretap.so
 unit := $(patsubst t/unit/%.c,$(BUILD)/unit/%,$(wildcard t/unit/*.c))
@@ -101,7 +103,7 @@ build: libs tools module
 libs: $(liba) $(libso) $(otlpa)
 tools: $(command)
 module: $(module)
-unit: $(unit) $(wiretap)
+unit: $(unit) $(wiretap) $(test_modules)
 bench-programs: $(bench)
 fuzz-programs: $(fuzz)
 
@@ -155,15 +157,26 @@ $(BUILD)/nginx/sources: FORCE
 	@mkdir -p $(@D)
 	@echo '$(module_key)' | cmp -s - $@ || echo '$(module_key)' > $@
 
-$(BUILD)/nginx/Makefile: config $(proto) $(BUILD)/nginx/sources \
-        $(wildcard $(NGX_SRC)/conf_flags)
+$(BUILD)/nginx/Makefile: config docs/example/config t/modules/config $(proto) \
+        $(BUILD)/nginx/sources $(wildcard $(NGX_SRC)/conf_flags)
 	t/scripts/configure-nginx $(NGX_SRC) $(abspath $(@D)) dynamic \
+	    --add-dynamic-module=$(abspath docs/example) \
+	    --add-dynamic-module=$(abspath t/modules) \
 	    --with-cc-opt='$(NGX_CC_OPT)' --with-ld-opt='$(NGX_LD_OPT)' \
 	    $(NGX_CONF_FLAGS)
 
-$(module): $(BUILD)/nginx/Makefile $(module_src)
-	+$(MAKE) -C $(NGX_SRC) -f $(abspath $<) --no-print-directory modules
-	install -m 755 $(BUILD)/nginx/ngx_http_trace_module.so $@
+$(module): $(module_src)
+
+$(BUILD)/ngx_http_trace_example_module.so: $(wildcard docs/example/*.c) \
+    ngx_module/ngx_http_trace_api.h
+
+$(BUILD)/ngx_http_trace_test_module.so: $(wildcard t/modules/*.c) \
+    ngx_module/ngx_http_trace_api.h
+
+$(BUILD)/ngx_http_trace%module.so: $(BUILD)/nginx/Makefile
+	+$(MAKE) -C $(NGX_SRC) -f $(abspath $<) --no-print-directory \
+	    $(abspath $(BUILD)/nginx/$(@F))
+	install -m 755 $(BUILD)/nginx/$(@F) $@
 
 
 # programs of the tests

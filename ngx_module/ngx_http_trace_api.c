@@ -23,6 +23,7 @@ struct ngx_http_trace_custom_s {
     ngx_http_request_t          *request;
     ngx_http_trace_custom_t     *next;        /* of the same request */
     ngx_http_trace_custom_t     *outer;       /* parent, if it is custom */
+    ngx_http_trace_node_t       *nodes;       /* where it is current */
     u_char                      *span_id[NGX_HTTP_TRACE_PIPELINES];
                                               /* its own, or its parent's */
     uint32_t                     place;
@@ -30,7 +31,8 @@ struct ngx_http_trace_custom_s {
     ngx_uint_t                   attributes;
     ngx_uint_t                   events;
     size_t                       size;
-    otlp_span_t                  out;         /* attributes and events */
+    otlp_span_t                  out;         /* attributes and events, if
+                                                 there is a size */
     size_t                       name_len;
     u_char                       name[NGX_HTTP_TRACE_API_NAME_MAX];
 };
@@ -43,8 +45,8 @@ typedef struct {
 } ngx_http_trace_place_t;
 
 
-static ngx_http_trace_ctx_t *ngx_http_trace_api_ctx(ngx_http_request_t *r,
-    ngx_uint_t *pipelines);
+static NGX_HTTP_TRACE_APART ngx_uint_t ngx_http_trace_may_record(
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_place(ngx_http_trace_custom_t *custom,
     ngx_log_t *log);
 static ngx_inline ngx_http_trace_custom_t *ngx_http_trace_find_span(
@@ -55,8 +57,13 @@ static void ngx_http_trace_custom_parent(ngx_http_trace_custom_t *custom,
     ngx_http_trace_node_t *node, ngx_http_trace_custom_t *outer);
 static void ngx_http_trace_custom_current(ngx_http_trace_node_t *node,
     ngx_http_trace_custom_t *custom);
-static ngx_int_t ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom,
+static void ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom,
+    const u_char *name, size_t len);
+static size_t ngx_http_trace_api_cut(const u_char *name, size_t len);
+static void ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom,
     size_t size);
+static void ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom,
+    uint64_t end);
 static size_t ngx_http_trace_api_size(
     const ngx_http_trace_api_attribute_t *attr);
 static ngx_uint_t ngx_http_trace_api_key(
@@ -93,51 +100,48 @@ ngx_http_trace_api_version(void)
 ngx_uint_t
 ngx_http_trace_recording(ngx_http_request_t *r)
 {
-    ngx_uint_t  pipelines;
-
-    return ngx_http_trace_api_ctx(r, &pipelines) ? pipelines : 0;
-}
-
-
-/*
- * The context of a request that records, or may do so: before it is decided,
- * spans are kept until it is.
- */
-
-static ngx_http_trace_ctx_t *
-ngx_http_trace_api_ctx(ngx_http_request_t *r, ngx_uint_t *pipelines)
-{
-    ngx_uint_t                  i;
-    ngx_http_trace_ctx_t       *ctx;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
 
-    if (ctx == NULL || !ctx->decided) {
+    return (ctx && ctx->decided) ? ctx->recorded
+                                 : ngx_http_trace_may_record(r);
+}
 
-        r = r->main;
 
-        if (ngx_http_trace_late(r)) {
-            ctx = ngx_http_trace_decide(r);
+/* before it is decided, spans are kept until it is */
 
-        } else {
-            tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+static ngx_uint_t
+ngx_http_trace_may_record(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i, pipelines;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
-            *pipelines = 0;
+    ctx = ngx_http_trace_get_ctx(r);
+    tlcf = ngx_http_get_module_loc_conf(r->main, ngx_http_trace_module);
 
-            for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-                if (tlcf->pipelines[i].decision) {
-                    *pipelines |= 1 << i;
-                }
-            }
+    if (ctx == NULL && tlcf->idle) {
+        return 0;
+    }
 
-            return *pipelines ? ngx_http_trace_own_ctx(r) : NULL;
+    /* a subrequest needs to know whether it has a span */
+
+    if (r != r->main || ngx_http_trace_late(r)) {
+        return ngx_http_trace_decide(r)->recorded;
+    }
+
+    pipelines = ctx ? ctx->recorded : 0;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (tlcf->pipelines[i].decision
+            && !(ctx && (ctx->settled & (1 << i))))
+        {
+            pipelines |= 1 << i;
         }
     }
 
-    *pipelines = ctx->recorded;
-
-    return ctx->recorded ? ctx : NULL;
+    return pipelines;
 }
 
 
@@ -145,14 +149,18 @@ ngx_http_trace_span_t
 ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
     const u_char *name, size_t len, ngx_uint_t pipelines)
 {
-    ngx_uint_t                possible;
     ngx_http_trace_ctx_t     *ctx;
     ngx_http_trace_node_t    *node;
     ngx_http_trace_custom_t  *custom, *outer;
 
-    ctx = ngx_http_trace_api_ctx(r, &possible);
+    pipelines &= ngx_http_trace_recording(r);
 
-    if (ctx == NULL || (pipelines & possible) == 0) {
+    if (pipelines == 0) {
+        return NGX_HTTP_TRACE_NO_SPAN;
+    }
+
+    ctx = ngx_http_trace_own_ctx(r);
+    if (ctx == NULL) {
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
@@ -161,13 +169,7 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    outer = parent ? ngx_http_trace_find_span(parent) : node->current;
-
-    if (parent && (outer == NULL || outer->ctx != ctx)) {
-        outer = node->current;
-    }
-
-    custom = ngx_http_trace_child(r, ctx, node, pipelines & possible,
+    custom = ngx_http_trace_child(r, ctx, node, pipelines,
                                   sizeof(ngx_http_trace_custom_t));
     if (custom == NULL) {
         return NGX_HTTP_TRACE_NO_SPAN;
@@ -177,20 +179,24 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
     custom->ctx = ctx;
     custom->request = r;
 
-    if (ngx_http_trace_span_ids(custom->child.span_id, custom->child.pipelines)
-        != NGX_OK
+    if (ngx_http_trace_span_ids(custom->child.span_id, pipelines) != NGX_OK
         || ngx_http_trace_place(custom, r->connection->log) != NGX_OK)
     {
         custom->child.pipelines = 0;
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
+    outer = ngx_http_trace_find_span(parent);
+
+    if (outer == NULL || outer->ctx != ctx) {
+        outer = node->current;
+    }
+
     ngx_http_trace_custom_parent(custom, node, outer);
+    ngx_http_trace_custom_name(custom, name, len);
 
     custom->next = ctx->customs;
     ctx->customs = custom;
-
-    ngx_http_trace_span_rename(ngx_http_trace_handle(custom), name, len);
 
     return ngx_http_trace_handle(custom);
 }
@@ -296,26 +302,34 @@ ngx_http_trace_span_current(ngx_http_request_t *r, ngx_http_trace_span_t span)
 {
     ngx_http_trace_ctx_t     *ctx;
     ngx_http_trace_node_t    *node;
-    ngx_http_trace_custom_t  *custom, *before;
+    ngx_http_trace_span_t     before;
+    ngx_http_trace_custom_t  *custom;
 
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+    ctx = ngx_http_trace_get_ctx(r);
 
     if (ctx == NULL || ctx->customs == NULL) {
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    node = ngx_http_trace_node(r, ctx);
-    custom = ngx_http_trace_find_span(span);
+    if (r != r->main) {
+        (void) ngx_http_trace_decide(r);
+    }
 
-    if (node == NULL || (custom && custom->ctx != ctx)) {
+    node = ngx_http_trace_node(r, ctx);
+    if (node == NULL) {
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    before = node->current;
+    before = node->current ? ngx_http_trace_handle(node->current)
+                           : NGX_HTTP_TRACE_NO_SPAN;
 
-    ngx_http_trace_custom_current(node, custom);
+    custom = ngx_http_trace_find_span(span);
 
-    return before ? ngx_http_trace_handle(before) : NGX_HTTP_TRACE_NO_SPAN;
+    if (span == NGX_HTTP_TRACE_NO_SPAN || (custom && custom->ctx == ctx)) {
+        ngx_http_trace_custom_current(node, custom);
+    }
+
+    return before;
 }
 
 
@@ -323,11 +337,26 @@ static void
 ngx_http_trace_custom_current(ngx_http_trace_node_t *node,
     ngx_http_trace_custom_t *custom)
 {
+    ngx_http_trace_node_t  **n;
+
     while (custom && custom->child.end) {
         custom = custom->outer;
     }
 
+    if (node->current) {
+        for (n = &node->current->nodes; *n != node; n = &(*n)->next) {
+            /* void */
+        }
+
+        *n = node->next;
+    }
+
     node->current = custom;
+
+    if (custom) {
+        node->next = custom->nodes;
+        custom->nodes = node;
+    }
 
     ngx_memcpy(node->parent_id, custom ? custom->span_id : node->span_id,
                sizeof(node->parent_id));
@@ -338,6 +367,7 @@ void
 ngx_http_trace_span_set(ngx_http_trace_span_t span,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
 {
+    u_char                                *pos;
     ngx_uint_t                             i;
     ngx_http_trace_custom_t               *custom;
     const ngx_http_trace_api_attribute_t  *attr;
@@ -351,27 +381,31 @@ ngx_http_trace_span_set(ngx_http_trace_span_t span,
     for (i = 0; i < n; i++) {
         attr = &attributes[i];
 
-        if (ngx_http_trace_api_key(attr)
-            && custom->attributes
+        if (!ngx_http_trace_api_key(attr)) {
+            custom->out.dropped_attributes++;
+            continue;
+        }
+
+        if (custom->attributes
             && otlp_span_forget(&custom->out, (const char *) attr->key,
                                 attr->key_len))
         {
             custom->attributes--;
         }
 
-        if (!ngx_http_trace_api_key(attr)
-            || custom->attributes == NGX_HTTP_TRACE_API_ATTRIBUTES_MAX
-            || ngx_http_trace_custom_room(custom,
-                                          ngx_http_trace_api_size(attr))
-               != NGX_OK)
-        {
+        if (custom->attributes == NGX_HTTP_TRACE_API_ATTRIBUTES_MAX) {
             custom->out.dropped_attributes++;
             continue;
         }
 
+        ngx_http_trace_custom_room(custom, ngx_http_trace_api_size(attr));
+
+        pos = custom->out.pos;
         ngx_http_trace_api_write(&custom->out, attr);
 
-        custom->attributes++;
+        if (custom->out.pos != pos) {
+            custom->attributes++;
+        }
     }
 }
 
@@ -381,6 +415,7 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
     size_t len, const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
 {
     size_t                    size;
+    u_char                   *pos;
     ngx_uint_t                i;
     otlp_span_t               event;
     ngx_http_trace_custom_t  *custom;
@@ -391,24 +426,25 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
         return;
     }
 
+    if (len == 0 || custom->events == NGX_HTTP_TRACE_API_EVENTS_MAX) {
+        custom->out.dropped_events++;
+        return;
+    }
+
+    len = ngx_http_trace_api_cut(name, len);
+
     size = 2 * NGX_HTTP_TRACE_CUSTOM_FRAME + 3 * len;
 
     for (i = 0; i < n && i < NGX_HTTP_TRACE_API_ATTRIBUTES_MAX; i++) {
         size += ngx_http_trace_api_size(&attributes[i]);
     }
 
-    if (len == 0
-        || len > NGX_HTTP_TRACE_API_SIZE_MAX
-        || custom->events == NGX_HTTP_TRACE_API_EVENTS_MAX
-        || ngx_http_trace_custom_room(custom, size) != NGX_OK)
-    {
-        custom->out.dropped_events++;
-        return;
-    }
+    ngx_http_trace_custom_room(custom, size);
+
+    pos = custom->out.pos;
 
     otlp_span_event_begin(&event, &custom->out, ngx_http_trace_now(custom->ctx),
-                          (const char *) name,
-                          ngx_min(len, NGX_HTTP_TRACE_API_NAME_MAX));
+                          (const char *) name, len);
 
     for (i = 0; i < n; i++) {
 
@@ -424,13 +460,15 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
 
     otlp_span_event_end(&custom->out, &event);
 
-    custom->events++;
+    if (custom->out.pos != pos) {
+        custom->events++;
+    }
 }
 
 
-/* for |size| bytes more */
+/* for |size| bytes more; without it, what is written is dropped and counted */
 
-static ngx_int_t
+static void
 ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
 {
     size_t       used, grown;
@@ -438,7 +476,7 @@ ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
     otlp_span_t  out;
 
     if (size <= (size_t) (custom->out.end - custom->out.pos)) {
-        return NGX_OK;
+        return;
     }
 
     used = custom->out.pos - custom->out.start;
@@ -449,19 +487,17 @@ ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
         grown *= 2;
     }
 
-    if (used + size > grown
-        || custom->ctx->custom_size + grown > NGX_HTTP_TRACE_API_REQUEST_MAX)
+    if (grown > NGX_HTTP_TRACE_API_SIZE_MAX
+        || custom->ctx->custom_size + grown - custom->size
+           > NGX_HTTP_TRACE_API_REQUEST_MAX)
     {
-        return NGX_DECLINED;
+        return;
     }
 
     p = ngx_http_trace_alloc(custom->request, custom->ctx, grown);
     if (p == NULL) {
-        return NGX_ERROR;
+        return;
     }
-
-    custom->ctx->custom_size += grown;
-    custom->size = grown;
 
     out = custom->out;
 
@@ -469,13 +505,15 @@ ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
 
     if (used) {
         ngx_memcpy(p, out.start, used);
+        (void) ngx_pfree(custom->request->pool, out.start);
     }
 
     custom->out.pos += used;
     custom->out.dropped_attributes = out.dropped_attributes;
     custom->out.dropped_events = out.dropped_events;
 
-    return NGX_OK;
+    custom->ctx->custom_size += grown - custom->size;
+    custom->size = grown;
 }
 
 
@@ -543,8 +581,6 @@ ngx_http_trace_api_write(otlp_span_t *out,
 }
 
 
-/* not in the middle of a character */
-
 void
 ngx_http_trace_span_rename(ngx_http_trace_span_t span, const u_char *name,
     size_t len)
@@ -553,22 +589,40 @@ ngx_http_trace_span_rename(ngx_http_trace_span_t span, const u_char *name,
 
     custom = ngx_http_trace_find_span(span);
 
-    if (custom == NULL || custom->child.end || len == 0) {
-        return;
+    if (custom && !custom->child.end) {
+        ngx_http_trace_custom_name(custom, name, len);
+    }
+}
+
+
+static void
+ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom, const u_char *name,
+    size_t len)
+{
+    if (len) {
+        custom->name_len = ngx_http_trace_api_cut(name, len);
+        ngx_memcpy(custom->name, name, custom->name_len);
+    }
+}
+
+
+/* not in the middle of a character */
+
+static size_t
+ngx_http_trace_api_cut(const u_char *name, size_t len)
+{
+    if (len <= NGX_HTTP_TRACE_API_NAME_MAX) {
+        return len;
     }
 
-    if (len > NGX_HTTP_TRACE_API_NAME_MAX) {
-        len = NGX_HTTP_TRACE_API_NAME_MAX;
+    len = NGX_HTTP_TRACE_API_NAME_MAX;
 
-        while (len > NGX_HTTP_TRACE_API_NAME_MAX - 3
-               && (name[len] & 0xc0) == 0x80)
-        {
-            len--;
-        }
+    while (len > NGX_HTTP_TRACE_API_NAME_MAX - 3 && (name[len] & 0xc0) == 0x80)
+    {
+        len--;
     }
 
-    ngx_memcpy(custom->name, name, len);
-    custom->name_len = len;
+    return len;
 }
 
 
@@ -588,7 +642,6 @@ ngx_http_trace_span_status(ngx_http_trace_span_t span, ngx_uint_t status)
 void
 ngx_http_trace_span_close(ngx_http_trace_span_t span)
 {
-    ngx_http_trace_node_t    *node;
     ngx_http_trace_custom_t  *custom;
 
     custom = ngx_http_trace_find_span(span);
@@ -597,12 +650,39 @@ ngx_http_trace_span_close(ngx_http_trace_span_t span)
         return;
     }
 
-    custom->child.end = ngx_http_trace_now(custom->ctx);
+    ngx_http_trace_custom_close(custom, ngx_http_trace_now(custom->ctx));
+}
 
-    node = ngx_http_trace_node(custom->request, custom->ctx);
 
-    if (node && node->current == custom) {
-        ngx_http_trace_custom_current(node, custom->outer);
+static void
+ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom, uint64_t end)
+{
+    custom->child.end = end;
+
+    while (custom->nodes) {
+        ngx_http_trace_custom_current(custom->nodes, custom->outer);
+    }
+}
+
+
+/* what a request or subrequest has left open when it ended; NULL: all */
+
+void
+ngx_http_trace_customs_close(ngx_http_trace_ctx_t *ctx, ngx_http_request_t *r,
+    uint64_t end)
+{
+    ngx_http_trace_custom_t  *custom;
+
+    for (custom = ctx->customs; custom; custom = custom->next) {
+
+        if (custom->child.end || (r && custom->request != r)) {
+            continue;
+        }
+
+        /* one may have been opened behind that */
+
+        ngx_http_trace_custom_close(custom, custom->child.start <= end
+                                            ? end : ngx_http_trace_now(ctx));
     }
 }
 
@@ -615,8 +695,7 @@ ngx_http_trace_span_alive(ngx_http_request_t *r, ngx_http_trace_span_t span)
     custom = ngx_http_trace_find_span(span);
 
     return custom && !custom->child.end
-           && custom->ctx == ngx_http_get_module_ctx(r->main,
-                                                     ngx_http_trace_module);
+           && custom->ctx == ngx_http_trace_get_ctx(r);
 }
 
 
@@ -657,14 +736,7 @@ ngx_http_trace_custom_write(void *data, ngx_uint_t pipeline,
 {
     ngx_http_trace_custom_t *custom = data;
 
-    if (custom->size) {
-        otlp_span_encoded(span, custom->out.start,
-                          custom->out.pos - custom->out.start,
-                          custom->attributes);
-    }
-
-    span->dropped_attributes += custom->out.dropped_attributes;
-    span->dropped_events += custom->out.dropped_events;
+    otlp_span_append(span, &custom->out);
 
     return custom->status;
 }

@@ -8,9 +8,9 @@
  * subrequests, tries of upstreams.
  *
  * All calls may be made wherever nginx handles the request: in each phase, in
- * filters, upstream callbacks, and timers; up to the log phase, where spans are
- * written.  They never fail a request.  What is over a limit is left out and
- * counted in the span, as OpenTelemetry's dropped_..._count say.
+ * filters, upstream callbacks, and timers; up to the log phase, behind whose
+ * handlers spans are written.  They never fail a request.  What is over a limit
+ * is left out and counted in the span: dropped_..._count of OpenTelemetry.
  *
  * The module of the caller must be loaded behind this one.
  */
@@ -54,8 +54,8 @@
 
 
 /*
- * A span.  It may be kept, copied, and compared.  One that is closed, whose
- * request is over, or that is 0 does nothing wherever it is given.
+ * A span.  It may be kept, copied, and compared.  What is done with one that is
+ * closed, whose request is over, or that is 0, is nothing.
  */
 
 typedef uint64_t  ngx_http_trace_span_t;
@@ -79,9 +79,10 @@ ngx_uint_t ngx_http_trace_recording(ngx_http_request_t *r);
 
 /*
  * Opens a span that begins now, in those of |pipelines| that record the
- * request.  Its parent is |parent|, or the current span if that is 0.  |name|
- * is copied; it should be one of few.  0 if nothing records, without memory,
- * and beyond 1,000 spans of a request.
+ * request.  Its parent is |parent|, a span of the same request, open or closed;
+ * any other number means the current span.  |name| is copied; it should be one
+ * of few.  0 if nothing records, without memory, and beyond 1,000 spans of a
+ * request.
  */
 
 ngx_http_trace_span_t ngx_http_trace_span_open(ngx_http_request_t *r,
@@ -93,6 +94,7 @@ ngx_http_trace_span_t ngx_http_trace_span_open(ngx_http_request_t *r,
  * Makes a span the current one of |r|, its request or a subrequest of that; 0
  * is the request's or subrequest's own.  Returns the one that was, to be made
  * current again.  A span that is closed is current no more: then its parent is.
+ * A span that is not one of the same request changes nothing.
  */
 
 ngx_http_trace_span_t ngx_http_trace_span_current(ngx_http_request_t *r,
@@ -143,14 +145,17 @@ void ngx_http_trace_span_set(ngx_http_trace_span_t span,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 
 
-/* An event, now, with |n| attributes, of which each key should come once. */
+/*
+ * An event, now, with |n| attributes, of which each key should come once.  Its
+ * name is cut like that of a span, and must not be empty.
+ */
 
 void ngx_http_trace_span_event(ngx_http_trace_span_t span,
     const u_char *name, size_t len,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 
 
-/* The name from now on. */
+/* The name from now on, if it is not empty. */
 
 void ngx_http_trace_span_rename(ngx_http_trace_span_t span,
     const u_char *name, size_t len);
@@ -162,7 +167,8 @@ void ngx_http_trace_span_status(ngx_http_trace_span_t span, ngx_uint_t status);
 
 
 /*
- * Closes the span.  One that is left open is closed when its request ends.
+ * Closes the span.  One that is left open is closed when its request or
+ * subrequest ends.
  */
 
 void ngx_http_trace_span_close(ngx_http_trace_span_t span);

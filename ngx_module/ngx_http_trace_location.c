@@ -72,28 +72,33 @@ ngx_http_trace_locate(ngx_http_request_t *r, ngx_http_trace_node_t *node)
                                              (u_char *) "location",
                                              sizeof("location") - 1,
                                              tlcf->span->pipelines);
-    node->location = tlcf->span;
 
-    (void) ngx_http_trace_span_current(r, node->located);
+    if (node->located) {
+        node->location = tlcf->span;
+        (void) ngx_http_trace_span_current(r, node->located);
+    }
 }
 
-
-/* the name is read now, when its variables are known */
 
 void
 ngx_http_trace_leave(ngx_http_request_t *r, ngx_http_trace_node_t *node)
 {
-    ngx_str_t  name;
+    ngx_http_trace_name_location(r, node);
+    ngx_http_trace_span_close(node->located);
 
-    if (node->located == NGX_HTTP_TRACE_NO_SPAN) {
-        return;
-    }
+    node->located = NGX_HTTP_TRACE_NO_SPAN;
+}
+
+
+/* called at the end, when its variables are known */
+
+void
+ngx_http_trace_name_location(ngx_http_request_t *r,
+    ngx_http_trace_node_t *node)
+{
+    ngx_str_t  name;
 
     if (ngx_http_trace_value_read(r, node->location->name, &name) == NGX_OK) {
         ngx_http_trace_span_rename(node->located, name.data, name.len);
     }
-
-    ngx_http_trace_span_close(node->located);
-
-    node->located = NGX_HTTP_TRACE_NO_SPAN;
 }

@@ -59,6 +59,7 @@ static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_trace_first_handler(ngx_conf_t *cf,
     ngx_uint_t phase, ngx_http_handler_pt handler);
+static void ngx_http_trace_log_last(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_trace_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_trace_init_process(ngx_cycle_t *cycle);
 static void ngx_http_trace_exit_process(ngx_cycle_t *cycle);
@@ -1141,6 +1142,30 @@ ngx_http_trace_first_handler(ngx_conf_t *cf, ngx_uint_t phase,
 }
 
 
+/* all handlers are there now, and those of the log phase may still add spans */
+
+static void
+ngx_http_trace_log_last(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                  i;
+    ngx_array_t                *handlers;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
+
+    handlers = &cmcf->phases[NGX_HTTP_LOG_PHASE].handlers;
+    h = handlers->elts;
+
+    for (i = 0; i + 1 < handlers->nelts; i++) {
+        if (h[i] == ngx_http_trace_log_handler) {
+            h[i] = h[i + 1];
+            h[i + 1] = ngx_http_trace_log_handler;
+        }
+    }
+}
+
+
 static ngx_int_t
 ngx_http_trace_init_module(ngx_cycle_t *cycle)
 {
@@ -1152,6 +1177,8 @@ ngx_http_trace_init_module(ngx_cycle_t *cycle)
     if (tmcf == NULL) {
         return NGX_OK;
     }
+
+    ngx_http_trace_log_last(cycle);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if (tmcf->exporters[i].line == 0 || !tmcf->enabled[i]) {

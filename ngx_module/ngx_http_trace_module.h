@@ -294,6 +294,7 @@ typedef struct {
 
 typedef struct ngx_http_trace_ctx_s  ngx_http_trace_ctx_t;
 typedef struct ngx_http_trace_hop_s  ngx_http_trace_hop_t;
+typedef struct ngx_http_trace_node_s  ngx_http_trace_node_t;
 typedef struct ngx_http_trace_child_s  ngx_http_trace_child_t;
 typedef struct ngx_http_trace_upstream_s  ngx_http_trace_upstream_t;
 typedef struct ngx_http_trace_facts_s  ngx_http_trace_facts_t;
@@ -318,11 +319,12 @@ struct ngx_http_trace_hop_s {
 
 /* where a request or subrequest stands in the tree */
 
-typedef struct {
+struct ngx_http_trace_node_s {
     u_char                      *span_id[NGX_HTTP_TRACE_PIPELINES];
     u_char                      *parent_id[NGX_HTTP_TRACE_PIPELINES];
                                               /* of what is below */
     ngx_http_trace_custom_t     *current;     /* whose ids these are, or NULL */
+    ngx_http_trace_node_t       *next;        /* that has the same */
     ngx_http_trace_location_span_t  *location;
     ngx_http_trace_span_t        located;     /* of |location|, or 0 */
     ngx_http_trace_upstream_t   *upstream;    /* the last one, or NULL */
@@ -331,7 +333,7 @@ typedef struct {
     ngx_uint_t                   uri_changes;   /* nginx's, when last seen */
     ngx_uint_t                   err_status;
     ngx_flag_t                   subrequests; /* what its location has said */
-} ngx_http_trace_node_t;
+};
 
 
 /* writes what is behind the head of a span, and returns its status */
@@ -745,6 +747,8 @@ NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
 
 /* ngx_http_trace_api.c */
 
+void ngx_http_trace_customs_close(ngx_http_trace_ctx_t *ctx,
+    ngx_http_request_t *r, uint64_t end);
 void ngx_http_trace_customs_end(ngx_http_trace_ctx_t *ctx);
 
 
@@ -772,6 +776,8 @@ char *ngx_http_trace_span_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 void ngx_http_trace_locate(ngx_http_request_t *r,
     ngx_http_trace_node_t *node);
 void ngx_http_trace_leave(ngx_http_request_t *r, ngx_http_trace_node_t *node);
+void ngx_http_trace_name_location(ngx_http_request_t *r,
+    ngx_http_trace_node_t *node);
 
 
 /* ngx_http_trace_response_header.c */

@@ -56,12 +56,16 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 
     ngx_http_trace_upstreams_settle(ctx, NULL);
 
-    if (ctx->node.located) {
-        ngx_http_trace_leave(r, &ctx->node);
-    }
-
     if (ctx->end == 0) {
         ctx->end = ngx_http_trace_now(ctx);
+    }
+
+    if (ctx->node.located) {
+        ngx_http_trace_name_location(r, &ctx->node);
+    }
+
+    if (ctx->customs) {
+        ngx_http_trace_customs_close(ctx, NULL, ctx->end);
     }
 
     /* that of a post_action is not what has answered */

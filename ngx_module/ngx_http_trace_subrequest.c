@@ -33,7 +33,7 @@ static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_find(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
 static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_begin(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_node_t *parent);
+    ngx_http_trace_node_t *parent, ngx_uint_t pipelines);
 static ngx_http_trace_node_t *ngx_http_trace_subrequest_without_span(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *parent);
@@ -132,8 +132,11 @@ ngx_http_trace_subrequest_node(ngx_http_request_t *r,
 
         tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-        if (tlcf->subrequests) {
-            sub = ngx_http_trace_subrequest_begin(r, ctx, parent);
+        /* trace_span needs to be told of its end */
+
+        if (tlcf->subrequests || tlcf->span) {
+            sub = ngx_http_trace_subrequest_begin(r, ctx, parent,
+                                     tlcf->subrequests ? ctx->recorded : 0);
         }
 
         node = sub ? &sub->node
@@ -165,6 +168,7 @@ void
 ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx)
 {
+    ngx_uint_t                    i;
     ngx_http_trace_node_t        *node;
     ngx_http_trace_loc_conf_t    *tlcf;
     ngx_http_trace_subrequest_t  *sub;
@@ -185,11 +189,20 @@ ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
 
     sub = ngx_http_trace_subrequest_find(r, ctx);
 
-    if (sub) {
-        sub->child.pipelines = 0;
-        ngx_memcpy(node->span_id, sub->child.parent_id, sizeof(node->span_id));
-        ngx_memcpy(node->parent_id, node->span_id, sizeof(node->parent_id));
+    if (sub == NULL) {
+        return;
     }
+
+    /* what hangs below it points to its ids */
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (sub->child.pipelines & (1 << i)) {
+            ngx_memcpy(sub->child.span_id[i], sub->child.parent_id[i],
+                       TRACEPARENT_SPAN_ID_SIZE);
+        }
+    }
+
+    sub->child.pipelines = 0;
 }
 
 
@@ -217,19 +230,19 @@ ngx_http_trace_subrequest_find(ngx_http_request_t *r,
 
 static ngx_http_trace_subrequest_t *
 ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *parent)
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *parent,
+    ngx_uint_t pipelines)
 {
     ngx_uint_t                    i;
     ngx_http_trace_subrequest_t  *sub;
 
-    sub = ngx_http_trace_child(r, ctx, parent, ctx->recorded,
+    sub = ngx_http_trace_child(r, ctx, parent, pipelines,
                                sizeof(ngx_http_trace_subrequest_t));
     if (sub == NULL) {
         return NULL;
     }
 
-    if (ngx_http_trace_span_ids(sub->child.span_id, ctx->recorded) != NGX_OK)
-    {
+    if (ngx_http_trace_span_ids(sub->child.span_id, pipelines) != NGX_OK) {
         sub->child.pipelines = 0;
     }
 
@@ -294,7 +307,12 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
     }
 
     if (sub->node.located) {
-        ngx_http_trace_leave(r, &sub->node);
+        ngx_http_trace_name_location(r, &sub->node);
+    }
+
+    if (sub->ctx->customs) {
+        ngx_http_trace_customs_close(sub->ctx, r, sub->child.end);
+        sub->node.located = NGX_HTTP_TRACE_NO_SPAN;
     }
 
     if (sub->theirs) {

@@ -164,9 +164,9 @@ void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
 void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
 
 /*
- * Copies the attributes and events of |from|, which otlp_span_attributes_begin()
- * has begun: those that fit. The others are counted, and so is what |from| has
- * dropped.
+ * Copies the attributes and events of |from|, which was begun with
+ * otlp_span_attributes_begin(): those that fit. The others are counted, and so
+ * is what |from| has dropped.
  */
 void otlp_span_append(otlp_span_t *span, const otlp_span_t *from);
 
