@@ -402,7 +402,7 @@ struct ngx_http_trace_ctx_s {
                                               /* headers as they were then */
     ngx_uint_t                   settled;     /* not to be asked again */
     ngx_uint_t                   ours;        /* with ids of their own */
-    ngx_uint_t                   sent;        /* which some list of headers has */
+    ngx_uint_t                   sent;        /* which headers have had */
     ngx_uint_t                   recorded;    /* with spans, maybe to keep */
     ngx_uint_t                   edits;       /* there are headers to send */
     unsigned                     decided:1;
