@@ -23,7 +23,7 @@ ngx_http_trace_rate_init_conf(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
     ngx_uint_t       n;
     ngx_shm_zone_t  *zone;
 
-    static ngx_str_t  name = ngx_string("trace_rate");
+    static ngx_str_t  name = ngx_string("ngx_http_trace_rate");
 
     if (tmcf->rates.nelts == 0) {
         return NGX_OK;
