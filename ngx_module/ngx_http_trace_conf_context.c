@@ -590,8 +590,8 @@ ngx_http_trace_control_header(ngx_conf_t *cf, ngx_array_t *headers,
     if (!ngx_http_trace_header_name(name)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid header \"%V\" in "
-                           "\"trace_control_header\", write letters, digits "
-                           "and \"-\"", name);
+                           "\"trace_control_header\", write letters and "
+                           "digits, with \"-\" between them", name);
         return NGX_ERROR;
     }
 

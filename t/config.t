@@ -215,7 +215,8 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     ['trace_control_header;',
      "$arguments \"trace_control_header\" directive"],
     (map { ["trace_control_header x '$_';", qq{invalid header "$_" in}
-            . ' "trace_control_header", write letters, digits and "-"'] }
+            . ' "trace_control_header", write letters and digits, with "-"'
+            . ' between them'] }
         '', 'a b', 'a:', 'a_b', '-a', '$host', "\xc3\xa9"),
     (map { ["trace_control_header $_;", '"off" in "trace_control_header"'
             . ' stands alone, leave it or "x" out'] } 'off x', 'x off'),
