@@ -33,6 +33,7 @@ struct ngx_http_trace_custom_s {
     size_t                       size;
     otlp_span_t                  out;         /* attributes and events, if
                                                  there is a size */
+    otlp_span_t                 *exception;   /* of each pipeline, or NULL */
     size_t                       name_len;
     u_char                       name[NGX_HTTP_TRACE_API_NAME_MAX];
 };
@@ -466,6 +467,67 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
 }
 
 
+/*
+ * For resty.trace: an event with these attributes, of which users get to know
+ * the first one.
+ */
+
+void
+ngx_http_trace_lua_exception(ngx_http_trace_span_t span,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
+{
+    size_t                    size;
+    u_char                   *p;
+    uint64_t                  now;
+    ngx_uint_t                i, j;
+    otlp_span_t               event, *out;
+    ngx_http_trace_custom_t  *custom;
+
+    custom = ngx_http_trace_find_span(span);
+
+    if (custom == NULL || custom->child.end) {
+        return;
+    }
+
+    size = 2 * NGX_HTTP_TRACE_CUSTOM_FRAME;
+
+    for (i = 0; i < n; i++) {
+        size += ngx_http_trace_api_size(&attributes[i]);
+    }
+
+    if (custom->ctx->custom_size + size > NGX_HTTP_TRACE_API_REQUEST_MAX) {
+        custom->out.dropped_events++;
+        return;
+    }
+
+    out = ngx_palloc(custom->request->pool,
+                     NGX_HTTP_TRACE_PIPELINES * (sizeof(otlp_span_t) + size));
+    if (out == NULL) {
+        return;
+    }
+
+    custom->ctx->custom_size += size;
+
+    p = (u_char *) &out[NGX_HTTP_TRACE_PIPELINES];
+    now = ngx_http_trace_now(custom->ctx);
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        otlp_span_attributes_begin(&out[i], p + i * size, size);
+        otlp_span_event_begin(&event, &out[i], now,
+                              ngx_http_trace_key("exception"));
+
+        for (j = 0; j < (i == NGX_HTTP_TRACE_USER ? 1 : n); j++) {
+            ngx_http_trace_api_write(&event, &attributes[j]);
+        }
+
+        otlp_span_event_end(&out[i], &event);
+    }
+
+    custom->exception = out;
+}
+
+
 /* for |size| bytes more; without it, what is written is dropped and counted */
 
 static void
@@ -737,6 +799,10 @@ ngx_http_trace_custom_write(void *data, ngx_uint_t pipeline,
     ngx_http_trace_custom_t *custom = data;
 
     otlp_span_append(span, &custom->out);
+
+    if (custom->exception) {
+        otlp_span_append(span, &custom->exception[pipeline]);
+    }
 
     return custom->status;
 }

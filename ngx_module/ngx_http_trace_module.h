@@ -750,6 +750,8 @@ NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
 void ngx_http_trace_customs_close(ngx_http_trace_ctx_t *ctx,
     ngx_http_request_t *r, uint64_t end);
 void ngx_http_trace_customs_end(ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_lua_exception(ngx_http_trace_span_t span,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 
 
 /* ngx_http_trace_lua.c */

@@ -24,7 +24,8 @@ chmod 0755, $dir;              # workers of another user have their sockets here
 my %context;
 @context{qw(events http)} = ('main') x 2;
 @context{qw(trace_exporter trace_service_name trace_resource map log_format
-    split_clients upstream server)} = ('http') x 8;
+    split_clients upstream server lua_package_path init_by_lua_block)}
+    = ('http') x 10;
 $context{location} = 'server';
 
 my $synopsis;
@@ -102,6 +103,7 @@ sub moved {
     my ($text) = @_;
 
     $text =~ s{/run/otel/|/var/log/nginx/}{$dir/}g;
+    $text =~ s{/usr/local/share/lua/5.1/}{$ENV{TEST_NGINX_LUA}/}g;
 
     return $text;
 }

@@ -23,8 +23,38 @@ trace_context internal propagate header=x-op-traceparent;
 trace_routing acme;
 _EOC_
 
+# the examples of the page: code, and what becomes of it, by heading
+
+my (%examples, @headings);
+
+{
+    open my $page, '<', 'docs/lua-api.md' or die "docs/lua-api.md: $!";
+    local $/;
+    my $text = <$page>;
+
+    while ($text =~ /^\#+\ (.*?)\n | ^```lua\n(.*?)^```\n+```\n(.*?)^```\n/gmsx) {
+        push @headings, $1 if defined $1;
+        push @{$examples{$headings[-1]}}, [$2, $3] if defined $2;
+    }
+
+    open my $here, '<', $0 or die "$0: $!";
+    my @run = <$here> =~ /^--- example: (.*)\n/mg;
+
+    Test::More::is(join(', ', sort @run),
+        join(', ', sort map { ($_) x @{$examples{$_}} } keys %examples),
+        'each example of docs/lua-api.md is run');
+}
+
 add_block_preprocessor(sub {
     my $block = shift;
+
+    if (defined $block->example) {
+        my ($code, $tree) = @{shift @{$examples{$block->example}}};
+
+        $block->set_value('config', "location /t { content_by_lua_block {\n"
+            . "$code\nngx.say('ok')\n} }\n");
+        $block->set_value('tree', $tree);
+    }
 
     $block->set_value('http', $LUA . ($block->http // ''))
         if !defined $block->http_config;
@@ -376,7 +406,47 @@ SERVER GET /t 200
 
 
 
-=== TEST 11: an error that nobody catches is that of the request
+=== TEST 11: of an error, users see of what type it is, and no more
+--- http
+trace user on;
+--- config
+location /t {
+    content_by_lua_block {
+        pcall(enter, "both", function () error("secret") end)
+        pcall(trace.user.enter_span, "user", function () error("secret") end)
+        pcall(trace.internal.enter_span, "internal", function () error({}) end)
+        pcall(enter, "long", function () error(("x"):rep(100000)) end)
+        ngx.say("ok")
+    }
+}
+--- check_spans eval
+sub {
+    for my $event (map { $_->{name} eq 'long' ? $_->{events}[0] : () } @_) {
+        cmp_ok(length($event->{attributes}{'exception.message'} // ''),
+            '<=', 4096, 'a message is cut');
+    }
+}
+--- tree
+internal:
+SERVER GET /t 200
+  INTERNAL both status=ERROR
+    * exception exception.type=string exception.message~secret$ exception.stacktrace~in.function
+  INTERNAL internal status=ERROR
+    * exception exception.type=table exception.message~^table exception.stacktrace~in.function
+  INTERNAL long status=ERROR
+    * exception exception.type=string exception.message~xxxx$ exception.stacktrace~in.function
+user:
+SERVER GET /t 200
+  INTERNAL both status=ERROR
+    * exception exception.type=string exception.message=- exception.stacktrace=-
+  INTERNAL user status=ERROR
+    * exception exception.type=string exception.message=- exception.stacktrace=-
+  INTERNAL long status=ERROR
+    * exception exception.type=string exception.message=- exception.stacktrace=-
+
+
+
+=== TEST 12: an error that nobody catches is that of the request
 --- config
 location /t {
     content_by_lua_block {
@@ -392,7 +462,7 @@ SERVER GET /t 500 error=500
 
 
 
-=== TEST 12: a span that is never finished ends with its request
+=== TEST 13: a span that is never finished ends with its request
 --- config
 location /t {
     content_by_lua_block {
@@ -416,7 +486,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 13: a span that is finished is left alone, in its request and in the next
+=== TEST 14: a span that is finished is left alone, in its request and in the next
 --- config
 location /t {
     content_by_lua_block {
@@ -464,7 +534,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 14: a coroutine has its creator's span, and may be abandoned in one of its own
+=== TEST 15: a coroutine has its creator's span, and may be abandoned in one of its own
 --- config
 location /t {
     content_by_lua_block {
@@ -516,7 +586,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 15: spans of each phase
+=== TEST 16: spans of each phase
 --- http
 upstream up {
     server 0.0.0.1;
@@ -571,7 +641,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 16: not recorded: no span, no table, no function, and all is passed on
+=== TEST 17: not recorded: no span, no table, no function, and all is passed on
 --- http
 init_worker_by_lua_block {
     -- what |n| calls leave behind, in bytes of each
@@ -633,7 +703,7 @@ falseno
 
 
 
-=== TEST 17: the attempt hangs below a span that access_by_lua has left current
+=== TEST 18: the attempt hangs below a span that access_by_lua has left current
 --- config
 location /t {
     access_by_lua_block {
@@ -663,7 +733,7 @@ SERVER GET /none 200
 
 
 
-=== TEST 18: one pipeline or both
+=== TEST 19: one pipeline or both
 --- http
 trace user on;
 --- config
@@ -701,7 +771,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 19: in one pipeline, where the other one records nothing
+=== TEST 20: in one pipeline, where the other one records nothing
 --- http
 trace user on;
 --- config
@@ -726,7 +796,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 20: attributes and events
+=== TEST 21: attributes and events
 --- config
 location /t {
     content_by_lua_block {
@@ -776,7 +846,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 21: what leaves a phase without returning ends the spans it is in
+=== TEST 22: what leaves a phase without returning ends the spans it is in
 --- config
 location /t {
     access_by_lua_block {
@@ -818,7 +888,7 @@ SERVER GET /filter 503 error=503
 
 
 
-=== TEST 22: a light thread that is killed leaves its span open, and nothing else
+=== TEST 23: a light thread that is killed leaves its span open, and nothing else
 --- config
 location /t {
     access_by_lua_block {
@@ -844,7 +914,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 23: a subrequest's own Lua code
+=== TEST 24: a subrequest's own Lua code
 --- config
 location /t {
     content_by_lua_block {
@@ -879,7 +949,7 @@ SERVER GET /t 200
 
 
 
-=== TEST 24: without the module, or with another version of it, it says so
+=== TEST 25: without the module, or with another version of it, it says so
 --- http_config
 lua_package_path "$TEST_NGINX_LUA/?.lua;;";
 init_by_lua_block {
@@ -908,3 +978,53 @@ location /t { content_by_lua_block { ngx.say(said) } }
 --- response_body
 resty.trace is for version 1 of ngx_http_trace_module's API, not 2
 resty.trace needs ngx_http_trace_module, see load_module
+
+
+
+=== TEST 26: the example of enter_span
+--- example: enter_span
+
+
+
+=== TEST 27: the example of enter_span
+--- example: enter_span
+
+
+
+=== TEST 28: the example of start_active_span
+--- example: start_active_span
+
+
+
+=== TEST 29: the example of start_span
+--- example: start_span
+
+
+
+=== TEST 30: the example of set_attribute
+--- example: set_attribute
+
+
+
+=== TEST 31: the example of set_attributes
+--- example: set_attributes
+
+
+
+=== TEST 32: the example of add_event
+--- example: add_event
+
+
+
+=== TEST 33: the example of update_name
+--- example: update_name
+
+
+
+=== TEST 34: the example of is_traced
+--- example: is_traced
+
+
+
+=== TEST 35: the example of What is current where
+--- example: What is current where

@@ -47,6 +47,8 @@ void ngx_http_trace_lua_leave(ngx_http_request_t *r, uint64_t span);
 uint64_t ngx_http_trace_lua_current(ngx_http_request_t *r, void *thread);
 void ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
     uint64_t span);
+void ngx_http_trace_lua_exception(uint64_t span,
+    const ngx_http_trace_api_attribute_t *attributes, uintptr_t n);
 void ngx_http_trace_lua_capture(ngx_http_request_t *r, void *thread,
     uintptr_t begin);
 ]]
@@ -70,6 +72,9 @@ local INTERNAL, USER, BOTH = 1, 2, 3
 local STRING, INT, DOUBLE, BOOL = 0, 1, 2, 3
 local ERROR = 2
 local NO_SPAN = 0ULL
+
+-- of an error, in bytes
+local MESSAGE_MAX, STACK_MAX = 4096, 16384
 
 -- as in ngx_http_trace_lua.c
 local START, ACTIVATE, ENTER = 0, 1, 2
@@ -146,7 +151,8 @@ local function fill(attribute, key, value)
 end
 
 
--- nothing calls Lua in between, so nobody else uses the room meanwhile
+-- Until C has read them, nothing calls Lua, and nothing takes memory: nobody else
+-- uses the room, and no string is collected.
 
 local function fill_all(t)
     if type(t) ~= "table" then
@@ -249,11 +255,15 @@ local function returned(span, r, how, ok, ...)
         local err = ...
         local described, message = pcall(tostring, err)
 
-        span:add_event("exception", {
-            ["exception.type"] = type(err),
-            ["exception.message"] = described and text(message) or nil,
-            ["exception.stacktrace"] = stack,
-        })
+        message = described and text(message):sub(1, MESSAGE_MAX) or ""
+        stack = stack and stack:sub(1, STACK_MAX) or ""
+
+        fill(room[0], "exception.type", type(err))
+        fill(room[1], "exception.message", message)
+        fill(room[2], "exception.stacktrace", stack)
+
+        C.ngx_http_trace_lua_exception(span.handle, room, 3)
+        stack = nil
 
         C.ngx_http_trace_span_status(span.handle, ERROR)
     end
