@@ -34,6 +34,8 @@ static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_find(
 static ngx_http_trace_subrequest_t *ngx_http_trace_subrequest_begin(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *parent, ngx_uint_t pipelines);
+static void ngx_http_trace_subrequest_ids(ngx_http_trace_subrequest_t *sub,
+    ngx_uint_t pipelines);
 static ngx_http_trace_node_t *ngx_http_trace_subrequest_without_span(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_node_t *parent);
@@ -176,20 +178,31 @@ ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
     node = ngx_http_get_module_ctx(r, ngx_http_trace_module);
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (node == NULL || node->subrequests == tlcf->subrequests) {
+    if (node == NULL
+        || (node->subrequests == tlcf->subrequests && tlcf->span == NULL))
+    {
         return;
     }
 
     node->subrequests = tlcf->subrequests;
 
-    if (tlcf->subrequests) {
-        ngx_http_set_ctx(r, NULL, ngx_http_trace_module);
-        return;
-    }
-
     sub = ngx_http_trace_subrequest_find(r, ctx);
 
     if (sub == NULL) {
+
+        if (tlcf->subrequests || tlcf->span) {
+            ngx_http_set_ctx(r, NULL, ngx_http_trace_module);
+        }
+
+        return;
+    }
+
+    if (tlcf->subrequests) {
+
+        if (sub->child.pipelines == 0) {
+            ngx_http_trace_subrequest_ids(sub, ctx->recorded);
+        }
+
         return;
     }
 
@@ -233,7 +246,6 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *parent,
     ngx_uint_t pipelines)
 {
-    ngx_uint_t                    i;
     ngx_http_trace_subrequest_t  *sub;
 
     sub = ngx_http_trace_child(r, ctx, parent, pipelines,
@@ -242,19 +254,10 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
         return NULL;
     }
 
-    if (ngx_http_trace_span_ids(sub->child.span_id, pipelines) != NGX_OK) {
-        sub->child.pipelines = 0;
-    }
-
     sub->child.type = &ngx_http_trace_subrequest_type;
 
     ngx_http_trace_init_node(&sub->node);
-
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        sub->node.span_id[i] = (sub->child.pipelines & (1 << i))
-                               ? sub->child.span_id[i] : parent->parent_id[i];
-        sub->node.parent_id[i] = sub->node.span_id[i];
-    }
+    ngx_http_trace_subrequest_ids(sub, pipelines);
 
     sub->ctx = ctx;
     sub->request = r;
@@ -269,6 +272,32 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
     r->post_subrequest = &sub->ours;
 
     return sub;
+}
+
+
+/* those of a span in these pipelines; in others, the parent's stand for them */
+
+static void
+ngx_http_trace_subrequest_ids(ngx_http_trace_subrequest_t *sub,
+    ngx_uint_t pipelines)
+{
+    ngx_uint_t  i;
+
+    if (ngx_http_trace_span_ids(sub->child.span_id, pipelines) != NGX_OK) {
+        pipelines = 0;
+    }
+
+    sub->child.pipelines = pipelines;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        sub->node.span_id[i] = (pipelines & (1 << i))
+                               ? sub->child.span_id[i]
+                               : sub->child.parent_id[i];
+
+        if (sub->node.current == NULL) {
+            sub->node.parent_id[i] = sub->node.span_id[i];
+        }
+    }
 }
 
 

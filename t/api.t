@@ -45,6 +45,33 @@ sub main::too_many {
     return decode_json($json)->{internal}{spans_dropped}{request_limit};
 }
 
+# The page shows what the example does, and has each function of the header.
+
+{
+    my ($page, $header, $example) = map {
+        open my $in, '<', $_ or die "$_: $!\n";
+        local $/;
+        scalar <$in>;
+    } qw(docs/c-api.md ngx_module/ngx_http_trace_api.h
+        docs/example/ngx_http_trace_example_module.c);
+
+    for my $code ($page =~ /^```c\n(.*?)^```$/msg) {
+        Test::More::ok(index($example, $code) >= 0,
+            'docs/c-api.md shows what is in docs/example')
+                or Test::More::diag($code);
+    }
+
+    $header =~ s{/\*.*?\*/}{}sg;
+    s/\s+/ /g for $page, $header;
+
+    for my $function ($header =~ /(ngx_\w+ [ ] ngx_http_trace_\w+\([^)]*\);
+                                   |void [ ] ngx_http_trace_\w+\([^)]*\);)/xg)
+    {
+        Test::More::ok(index($page, $function) >= 0,
+            "docs/c-api.md has $function");
+    }
+}
+
 # both pipelines record, unless the block says otherwise
 
 add_block_preprocessor(sub {

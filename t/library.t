@@ -49,6 +49,19 @@ my @shown = map { /^\w+ [A-Z] (\w+)/ ? $1 : () }
 is_deeply([ sort @shown ], [ sort keys %declared ],
     'the shared library shows what the headers declare');
 
+# and what an author of an nginx module gets, whose example compiles with it
+
+my $nginx = $ENV{NGX_SRC} // '/usr/share/nginx/src';
+
+is(system("t/scripts/install '$build' 0.1.0 '$dir' /usr /usr/lib /modules"
+    . ' > /dev/null'), 0, 'make install');
+is(system($cc, qw(-fsyntax-only -Wall -Wextra -Wno-unused-parameter -Werror),
+    "-I$dir/usr/include", "-I$build/nginx",
+    map({ "-I$nginx/src/$_" }
+        qw(core event event/modules os/unix http http/modules http/v2)),
+    'docs/example/ngx_http_trace_example_module.c'), 0,
+    'the example of docs/c-api.md compiles with the header that is installed');
+
 done_testing();
 
 
