@@ -3,6 +3,13 @@
 
 use strict;
 use warnings;
+use Test::More ();
+
+BEGIN {
+    Test::More::plan(skip_all => 'the Lua module is not there')
+        if ($ENV{TEST_NGINX_LOAD_MODULES} // '') !~ /_lua_/;
+}
+
 use Wire;
 
 # in front of each block's own lines
