@@ -52,6 +52,7 @@ struct ngx_http_trace_lua_capture_s {
 
 struct ngx_http_trace_lua_s {
     ngx_http_trace_lua_thread_t     *threads;
+    ngx_uint_t                       threads_n;
     ngx_http_trace_lua_scope_t      *scopes;
     ngx_http_trace_lua_capture_t    *captures;
     ngx_http_request_t              *request;    /* whose next subrequests */
@@ -269,9 +270,13 @@ ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
 
     lua = ngx_http_trace_lua_own(r);
 
-    if (lua == NULL) {
+    /* a request has no more spans than that */
+
+    if (lua == NULL || lua->threads_n == NGX_HTTP_TRACE_CHILDREN_MAX) {
         return;
     }
+
+    lua->threads_n++;
 
     t = ngx_palloc(r->pool, sizeof(ngx_http_trace_lua_thread_t));
     if (t == NULL) {
