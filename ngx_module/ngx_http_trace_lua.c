@@ -52,6 +52,7 @@ struct ngx_http_trace_lua_capture_s {
 
 struct ngx_http_trace_lua_s {
     ngx_http_trace_lua_thread_t     *threads;
+    ngx_http_trace_lua_thread_t     *ended;      /* to be used again */
     ngx_uint_t                       threads_n;
     ngx_http_trace_lua_scope_t      *scopes;
     ngx_http_trace_lua_capture_t    *captures;
@@ -276,18 +277,54 @@ ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
         return;
     }
 
-    lua->threads_n++;
+    t = lua->ended;
 
-    t = ngx_palloc(r->pool, sizeof(ngx_http_trace_lua_thread_t));
-    if (t == NULL) {
-        return;
+    if (t) {
+        lua->ended = t->next;
+
+    } else {
+        t = ngx_palloc(r->pool, sizeof(ngx_http_trace_lua_thread_t));
+        if (t == NULL) {
+            return;
+        }
     }
+
+    lua->threads_n++;
 
     t->thread = thread;
     t->current = span;
 
     t->next = lua->threads;
     lua->threads = t;
+}
+
+
+void
+ngx_http_trace_lua_end(ngx_http_request_t *r, void *thread)
+{
+    ngx_http_trace_lua_t          *lua;
+    ngx_http_trace_lua_thread_t  **next, *t;
+
+    lua = ngx_http_trace_lua(r);
+
+    if (lua == NULL) {
+        return;
+    }
+
+    for (next = &lua->threads; *next; next = &t->next) {
+
+        t = *next;
+
+        if (t->thread == thread) {
+            *next = t->next;
+
+            t->next = lua->ended;
+            lua->ended = t;
+            lua->threads_n--;
+
+            return;
+        }
+    }
 }
 
 

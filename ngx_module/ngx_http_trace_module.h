@@ -765,6 +765,7 @@ ngx_http_trace_span_t ngx_http_trace_lua_current(ngx_http_request_t *r,
     void *thread);
 void ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
     ngx_http_trace_span_t span);
+void ngx_http_trace_lua_end(ngx_http_request_t *r, void *thread);
 void ngx_http_trace_lua_capture(ngx_http_request_t *r, void *thread,
     ngx_uint_t begin);
 u_char **ngx_http_trace_lua_parent(ngx_http_request_t *sr,

@@ -61,6 +61,8 @@ is(system($cc, qw(-fsyntax-only -Wall -Wextra -Wno-unused-parameter -Werror),
         qw(core event event/modules os/unix http http/modules http/v2)),
     'docs/example/ngx_http_trace_example_module.c'), 0,
     'the example of docs/c-api.md compiles with the header that is installed');
+ok(-f "$dir/usr/share/lua/5.1/resty/trace.lua",
+    'resty.trace is where LuaJIT looks for it');
 
 done_testing();
 

@@ -206,6 +206,11 @@ location /t {
             enter("after " .. name, function () end)
         end
 
+        -- the place of one that has ended is used again
+        for _ = 1, 2000 do
+            ngx.thread.spawn(function () end)
+        end
+
         local a = ngx.thread.spawn(work, "a", 0.01)
         local b = ngx.thread.spawn(work, "b", 0.02)
         enter("c", sleep, 0.035)

@@ -47,6 +47,7 @@ void ngx_http_trace_lua_leave(ngx_http_request_t *r, uint64_t span);
 uint64_t ngx_http_trace_lua_current(ngx_http_request_t *r, void *thread);
 void ngx_http_trace_lua_begin(ngx_http_request_t *r, void *thread,
     uint64_t span);
+void ngx_http_trace_lua_end(ngx_http_request_t *r, void *thread);
 void ngx_http_trace_lua_exception(uint64_t span,
     const ngx_http_trace_api_attribute_t *attributes, uintptr_t n);
 void ngx_http_trace_lua_capture(ngx_http_request_t *r, void *thread,
@@ -310,6 +311,12 @@ local function api(pipelines)
 end
 
 
+local function ended(r, thread, ...)
+    C.ngx_http_trace_lua_end(r, thread)
+    return ...
+end
+
+
 -- A function that begins where it was made: a light thread and a coroutine have
 -- the current span of their creator.
 
@@ -326,11 +333,13 @@ local function inherit(fn)
         local thread = exdata2()
 
         -- a filter has coroutines, but no threads
-        if thread ~= nil then
-            C.ngx_http_trace_lua_begin(r, thread, span)
+        if thread == nil then
+            return fn(...)
         end
 
-        return fn(...)
+        C.ngx_http_trace_lua_begin(r, thread, span)
+
+        return ended(r, thread, fn(...))
     end
 end
 
