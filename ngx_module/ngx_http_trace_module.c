@@ -323,9 +323,7 @@ ngx_http_trace_enter(ngx_http_request_t *r, ngx_uint_t todo)
 
     ctx = ngx_http_trace_get_ctx(r);
 
-    if (r == r->main
-        && ((todo & NGX_HTTP_TRACE_DISTRUST) || (ctx && ctx->given_back)))
-    {
+    if ((todo & NGX_HTTP_TRACE_DISTRUST) || (ctx && ctx->given_back)) {
         ngx_http_trace_distrust(r);
         ctx = ngx_http_trace_get_ctx(r);
     }

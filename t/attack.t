@@ -1358,3 +1358,45 @@ sub {
             ['x-plain'], $directive);
     }
 }
+
+
+
+=== TEST 24: nor does the location of a subrequest, of a header of its own
+--- config
+trace_context internal propagate header=x-op-traceparent;
+location /on { trace internal on; return 204; }
+location /a {
+    auth_request /sr;
+    try_files /none @ok;
+}
+location @ok { return 200 ok; }
+location = /sr {
+    internal;
+    trace_context internal propagate header=x-sr-traceparent;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+--- prefix: x-sr-
+--- exchanges eval
+[{ uri => '/a', send => ["x-sr-$::VALID", 'X-SR-tracestate: a=1'],
+   left => [], spans => 0 }]
+
+
+
+=== TEST 25: nor what the location of its request believes
+--- config
+trace_context internal propagate header=x-op-traceparent;
+location /on { trace internal on; return 204; }
+location /b {
+    trace_trusted internal all;
+    set $early $internal_trace_id;
+    auth_request /sr;
+    try_files /none @ok;
+}
+location @ok { return 200 ok; }
+location = /sr {
+    internal;
+    proxy_pass http://$TEST_NGINX_UPSTREAM;
+}
+--- prefix: x-op-
+--- exchanges eval
+[{ uri => '/b', send => ["x-op-$::VALID"], left => [], spans => 0 }]
