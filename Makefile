@@ -233,7 +233,7 @@ test: deps
 	    $(filter-out t/fuzz.t,$(sort $(wildcard t/*.t))))
 
 bench: deps
-	@$(MAKE) --no-print-directory -s module bench-programs
+	@$(MAKE) --no-print-directory -s module $(test_modules) bench-programs
 	@t/bench/run $(bench); calls=$$?; echo; \
 	    TEST_BUILD=$(abspath $(BUILD)) t/bench/nginx && exit $$calls
 

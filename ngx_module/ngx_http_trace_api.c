@@ -10,7 +10,7 @@
 #include "ngx_http_trace_module.h"
 
 
-/* of attributes and events, to begin with; bytes */
+/* for attributes and events, to begin with; bytes */
 #define NGX_HTTP_TRACE_CUSTOM_SIZE    256
 
 /* of an attribute or event, beside its strings; bytes */
@@ -31,11 +31,14 @@ struct ngx_http_trace_custom_s {
     ngx_uint_t                   attributes;
     ngx_uint_t                   events;
     size_t                       size;
-    otlp_span_t                  out;         /* attributes and events, if
-                                                 there is a size */
+    otlp_span_t                  out;         /* attributes and events */
     otlp_span_t                 *exception;   /* of each pipeline, or NULL */
     size_t                       name_len;
+
+    /* what is not zero to begin with */
+
     u_char                       name[NGX_HTTP_TRACE_API_NAME_MAX];
+    u_char                       room[NGX_HTTP_TRACE_CUSTOM_SIZE];
 };
 
 
@@ -48,8 +51,12 @@ typedef struct {
 
 static NGX_HTTP_TRACE_APART ngx_uint_t ngx_http_trace_may_record(
     ngx_http_request_t *r);
+static NGX_HTTP_TRACE_APART ngx_http_trace_span_t ngx_http_trace_custom_open(
+    ngx_http_request_t *r, ngx_http_trace_span_t parent, const u_char *name,
+    size_t len, ngx_uint_t pipelines);
 static ngx_int_t ngx_http_trace_place(ngx_http_trace_custom_t *custom,
     ngx_log_t *log);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_more_places(ngx_log_t *log);
 static ngx_inline ngx_http_trace_custom_t *ngx_http_trace_find_span(
     ngx_http_trace_span_t span);
 static ngx_inline ngx_http_trace_span_t ngx_http_trace_handle(
@@ -61,13 +68,19 @@ static void ngx_http_trace_custom_current(ngx_http_trace_node_t *node,
 static void ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom,
     const u_char *name, size_t len);
 static size_t ngx_http_trace_api_cut(const u_char *name, size_t len);
-static void ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom,
-    size_t size);
+static ngx_inline void ngx_http_trace_custom_room(
+    ngx_http_trace_custom_t *custom, size_t size);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_custom_grow(
+    ngx_http_trace_custom_t *custom, size_t size);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_close_now(
+    ngx_http_trace_span_t span);
 static void ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom,
     uint64_t end);
 static size_t ngx_http_trace_api_size(
     const ngx_http_trace_api_attribute_t *attr);
-static ngx_uint_t ngx_http_trace_api_key(
+static ngx_inline ngx_uint_t ngx_http_trace_api_key(
+    const ngx_http_trace_api_attribute_t *attr);
+static ngx_uint_t ngx_http_trace_api_short_key(
     const ngx_http_trace_api_attribute_t *attr);
 static void ngx_http_trace_api_write(otlp_span_t *out,
     const ngx_http_trace_api_attribute_t *attr);
@@ -119,18 +132,14 @@ ngx_http_trace_may_record(ngx_http_request_t *r)
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_loc_conf_t  *tlcf;
 
-    ctx = ngx_http_trace_get_ctx(r);
-    tlcf = ngx_http_get_module_loc_conf(r->main, ngx_http_trace_module);
-
-    if (ctx == NULL && tlcf->idle) {
-        return 0;
-    }
-
     /* a subrequest needs to know whether it has a span */
 
     if (r != r->main || ngx_http_trace_late(r)) {
         return ngx_http_trace_decide(r)->recorded;
     }
+
+    ctx = ngx_http_trace_get_ctx(r);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     pipelines = ctx ? ctx->recorded : 0;
 
@@ -146,8 +155,35 @@ ngx_http_trace_may_record(ngx_http_request_t *r)
 }
 
 
+/* where nothing is recorded, this is all that there is */
+
 ngx_http_trace_span_t
 ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
+    const u_char *name, size_t len, ngx_uint_t pipelines)
+{
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r->main, ngx_http_trace_module);
+
+    /* it has been nowhere else */
+
+    if (tlcf->idle && !r->main->internal) {
+        return NGX_HTTP_TRACE_NO_SPAN;
+    }
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
+    if (ctx && ctx->decided && ctx->recorded == 0) {
+        return NGX_HTTP_TRACE_NO_SPAN;
+    }
+
+    return ngx_http_trace_custom_open(r, parent, name, len, pipelines);
+}
+
+
+static ngx_http_trace_span_t
+ngx_http_trace_custom_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
     const u_char *name, size_t len, ngx_uint_t pipelines)
 {
     ngx_http_trace_ctx_t     *ctx;
@@ -160,9 +196,14 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
         return NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    ctx = ngx_http_trace_own_ctx(r);
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_trace_module);
+
     if (ctx == NULL) {
-        return NGX_HTTP_TRACE_NO_SPAN;
+        ctx = ngx_http_trace_own_ctx(r);
+
+        if (ctx == NULL) {
+            return NGX_HTTP_TRACE_NO_SPAN;
+        }
     }
 
     node = ngx_http_trace_node(r, ctx);
@@ -171,7 +212,9 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
     }
 
     custom = ngx_http_trace_child(r, ctx, node, pipelines,
-                                  sizeof(ngx_http_trace_custom_t));
+                                  offsetof(ngx_http_trace_custom_t, name),
+                                  sizeof(ngx_http_trace_custom_t)
+                                  - offsetof(ngx_http_trace_custom_t, name));
     if (custom == NULL) {
         return NGX_HTTP_TRACE_NO_SPAN;
     }
@@ -179,6 +222,10 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
     custom->child.type = &ngx_http_trace_custom_type;
     custom->ctx = ctx;
     custom->request = r;
+
+    otlp_span_attributes_begin(&custom->out, custom->room,
+                               NGX_HTTP_TRACE_CUSTOM_SIZE);
+    custom->size = NGX_HTTP_TRACE_CUSTOM_SIZE;
 
     if (ngx_http_trace_span_ids(custom->child.span_id, pipelines) != NGX_OK
         || ngx_http_trace_place(custom, r->connection->log) != NGX_OK)
@@ -208,34 +255,14 @@ ngx_http_trace_span_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
 static ngx_int_t
 ngx_http_trace_place(ngx_http_trace_custom_t *custom, ngx_log_t *log)
 {
-    uint32_t                 i, n;
-    ngx_http_trace_place_t  *place, *grown;
+    ngx_http_trace_place_t  *place;
 
     if (ngx_http_trace_places_free == NGX_MAX_UINT32_VALUE) {
+        ngx_http_trace_more_places(log);
 
-        n = ngx_http_trace_places_n ? 2 * ngx_http_trace_places_n : 64;
-
-        grown = ngx_alloc(n * sizeof(ngx_http_trace_place_t), log);
-        if (grown == NULL) {
+        if (ngx_http_trace_places_free == NGX_MAX_UINT32_VALUE) {
             return NGX_ERROR;
         }
-
-        if (ngx_http_trace_places) {
-            ngx_memcpy(grown, ngx_http_trace_places,
-                       ngx_http_trace_places_n
-                       * sizeof(ngx_http_trace_place_t));
-            ngx_free(ngx_http_trace_places);
-        }
-
-        for (i = ngx_http_trace_places_n; i < n; i++) {
-            grown[i].span = NULL;
-            grown[i].times = 0;
-            grown[i].next = (i + 1 < n) ? i + 1 : NGX_MAX_UINT32_VALUE;
-        }
-
-        ngx_http_trace_places_free = ngx_http_trace_places_n;
-        ngx_http_trace_places = grown;
-        ngx_http_trace_places_n = n;
     }
 
     custom->place = ngx_http_trace_places_free;
@@ -248,6 +275,37 @@ ngx_http_trace_place(ngx_http_trace_custom_t *custom, ngx_log_t *log)
     place->times++;
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_trace_more_places(ngx_log_t *log)
+{
+    uint32_t                 i, n;
+    ngx_http_trace_place_t  *grown;
+
+    n = ngx_http_trace_places_n ? 2 * ngx_http_trace_places_n : 64;
+
+    grown = ngx_alloc(n * sizeof(ngx_http_trace_place_t), log);
+    if (grown == NULL) {
+        return;
+    }
+
+    if (ngx_http_trace_places) {
+        ngx_memcpy(grown, ngx_http_trace_places,
+                   ngx_http_trace_places_n * sizeof(ngx_http_trace_place_t));
+        ngx_free(ngx_http_trace_places);
+    }
+
+    for (i = ngx_http_trace_places_n; i < n; i++) {
+        grown[i].span = NULL;
+        grown[i].times = 0;
+        grown[i].next = (i + 1 < n) ? i + 1 : NGX_MAX_UINT32_VALUE;
+    }
+
+    ngx_http_trace_places_free = ngx_http_trace_places_n;
+    ngx_http_trace_places = grown;
+    ngx_http_trace_places_n = n;
 }
 
 
@@ -530,20 +588,24 @@ ngx_http_trace_lua_exception(ngx_http_trace_span_t span,
 
 /* for |size| bytes more; without it, what is written is dropped and counted */
 
-static void
+static ngx_inline void
 ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
 {
-    size_t       used, grown;
-    u_char      *p;
-    otlp_span_t  out;
-
-    if (size <= (size_t) (custom->out.end - custom->out.pos)) {
-        return;
+    if (size > (size_t) (custom->out.end - custom->out.pos)) {
+        ngx_http_trace_custom_grow(custom, size);
     }
+}
+
+
+static void
+ngx_http_trace_custom_grow(ngx_http_trace_custom_t *custom, size_t size)
+{
+    size_t   used, grown;
+    u_char  *p, *start;
 
     used = custom->out.pos - custom->out.start;
 
-    grown = custom->size ? 2 * custom->size : NGX_HTTP_TRACE_CUSTOM_SIZE;
+    grown = 2 * custom->size;
 
     while (grown < used + size && grown < NGX_HTTP_TRACE_API_SIZE_MAX) {
         grown *= 2;
@@ -561,18 +623,13 @@ ngx_http_trace_custom_room(ngx_http_trace_custom_t *custom, size_t size)
         return;
     }
 
-    out = custom->out;
+    start = custom->out.start;
 
-    otlp_span_attributes_begin(&custom->out, p, grown);
+    otlp_span_move(&custom->out, p, grown);
 
-    if (used) {
-        ngx_memcpy(p, out.start, used);
-        (void) ngx_pfree(custom->request->pool, out.start);
+    if (start != custom->room) {
+        (void) ngx_pfree(custom->request->pool, start);
     }
-
-    custom->out.pos += used;
-    custom->out.dropped_attributes = out.dropped_attributes;
-    custom->out.dropped_events = out.dropped_events;
 
     custom->ctx->custom_size += grown - custom->size;
     custom->size = grown;
@@ -591,8 +648,43 @@ ngx_http_trace_api_size(const ngx_http_trace_api_attribute_t *attr)
 }
 
 
-static ngx_uint_t
+static ngx_inline ngx_uint_t
 ngx_http_trace_api_key(const ngx_http_trace_api_attribute_t *attr)
+{
+    size_t    i, last;
+    uint64_t  bytes, wrong;
+
+    if (attr->key_len < 8 || attr->key_len > NGX_HTTP_TRACE_API_KEY_MAX) {
+        return ngx_http_trace_api_short_key(attr);
+    }
+
+    /* eight bytes at a time, the last eight in any case */
+
+    last = attr->key_len - 8;
+    wrong = 0;
+    i = 0;
+
+    for ( ;; ) {
+        ngx_memcpy(&bytes, attr->key + i, 8);
+
+        /* a byte below 0x21 borrows from its top bit, 0x7f carries into it */
+
+        wrong |= (bytes - 0x2121212121212121) | (bytes + 0x0101010101010101)
+                 | bytes;
+
+        if (i == last) {
+            break;
+        }
+
+        i = ngx_min(i + 8, last);
+    }
+
+    return (wrong & 0x8080808080808080) == 0;
+}
+
+
+static ngx_uint_t
+ngx_http_trace_api_short_key(const ngx_http_trace_api_attribute_t *attr)
 {
     size_t  i;
 
@@ -703,6 +795,15 @@ ngx_http_trace_span_status(ngx_http_trace_span_t span, ngx_uint_t status)
 
 void
 ngx_http_trace_span_close(ngx_http_trace_span_t span)
+{
+    if (span != NGX_HTTP_TRACE_NO_SPAN) {
+        ngx_http_trace_close_now(span);
+    }
+}
+
+
+static void
+ngx_http_trace_close_now(ngx_http_trace_span_t span)
 {
     ngx_http_trace_custom_t  *custom;
 

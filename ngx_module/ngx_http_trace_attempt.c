@@ -32,7 +32,7 @@ ngx_http_trace_attempt_begin(ngx_http_trace_upstream_t *up)
 
     attempt = ngx_http_trace_child(up->request, up->ctx, up->node,
                                    up->pipelines,
-                                   sizeof(ngx_http_trace_attempt_t));
+                                   sizeof(ngx_http_trace_attempt_t), 0);
     if (attempt == NULL) {
         return NULL;
     }

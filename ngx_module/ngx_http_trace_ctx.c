@@ -359,13 +359,15 @@ ngx_http_trace_answered(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 
 /*
  * A span below that of |parent|, begun now: |size| bytes, of which the first
- * are a ngx_http_trace_child_t, and the others are zero.  The caller gives it
- * its ids and its type.  NULL without memory, and where there are too many.
+ * are a ngx_http_trace_child_t, and the others are zero, and |room| bytes more.
+ * The caller gives it its ids and its type.  NULL without memory, and where
+ * there are too many.
  */
 
 void *
 ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size)
+    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size,
+    size_t room)
 {
     ngx_uint_t               i;
     ngx_http_trace_child_t  *child;
@@ -375,7 +377,7 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         return NULL;
     }
 
-    child = ngx_http_trace_alloc(r, ctx, size);
+    child = ngx_http_trace_alloc(r, ctx, size + room);
     if (child == NULL) {
         return NULL;
     }

@@ -568,7 +568,8 @@ ngx_http_trace_node_t *ngx_http_trace_node(ngx_http_request_t *r,
 NGX_HTTP_TRACE_APART void ngx_http_trace_hop(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_node_t *node);
 void *ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size);
+    ngx_http_trace_node_t *parent, ngx_uint_t pipelines, size_t size,
+    size_t room);
 void ngx_http_trace_drop_child(ngx_http_trace_ctx_t *ctx,
     ngx_uint_t pipelines);
 uint64_t ngx_http_trace_now(ngx_http_trace_ctx_t *ctx);

@@ -249,7 +249,7 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
     ngx_http_trace_subrequest_t  *sub;
 
     sub = ngx_http_trace_child(r, ctx, parent, pipelines,
-                               sizeof(ngx_http_trace_subrequest_t));
+                               sizeof(ngx_http_trace_subrequest_t), 0);
     if (sub == NULL) {
         return NULL;
     }

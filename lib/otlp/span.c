@@ -214,6 +214,20 @@ otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size)
 }
 
 
+void
+otlp_span_move(otlp_span_t *span, uint8_t *buf, size_t size)
+{
+    size_t len;
+
+    len = (size_t) (span->pos - span->start);
+    memcpy(buf, span->start, len);
+
+    span->start = buf;
+    span->pos = buf + len;
+    span->end = buf + size;
+}
+
+
 /*
  * Writes an attribute up to the |len| bytes of its value, which are to be
  * written at the returned address; |tag| says which of AnyValue it is. Returns

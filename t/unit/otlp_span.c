@@ -1094,13 +1094,16 @@ static void
 test_append(void)
 {
     size_t len;
-    uint8_t bytes[256];
+    uint8_t bytes[256], small[20];
     otlp_span_t event, from;
 
-    otlp_span_attributes_begin(&from, bytes, sizeof(bytes));
+    otlp_span_attributes_begin(&from, small, sizeof(small));
     ok(appended(&from, 0, 0, 0, 0, 0), "nothing is appended");
 
     memset(buffer, 'x', sizeof(bytes));
+    otlp_span_bool(&from, KEY("first"), 1);
+    otlp_span_move(&from, bytes, sizeof(bytes));
+    memset(small, 0, sizeof(small));
     otlp_span_string(&from, KEY("a"), buffer, 130);
     otlp_span_event(&from, 1, KEY("e"));
     otlp_span_int(&from, KEY("b"), 1);
@@ -1109,12 +1112,13 @@ test_append(void)
     otlp_span_event_end(&from, &event);
     len = (size_t) (from.pos - from.start);
 
-    ok(appended(&from, len, 2, 1, 1, 1), "all that was written is appended");
-    ok(appended(&from, len - 1, 1, 2, 1, 1),
+    ok(appended(&from, len, 3, 1, 1, 1),
+        "all that was written is appended, before and after the buffer grew");
+    ok(appended(&from, len - 1, 2, 2, 1, 1),
         "what does not fit is left out and counted: the last attribute");
-    ok(appended(&from, 30, 1, 2, 1, 1),
+    ok(appended(&from, 45, 2, 2, 1, 1),
         "one that is too long, and not what fits behind it");
-    ok(appended(&from, 5, 0, 3, 0, 2), "an event");
+    ok(appended(&from, 5, 0, 4, 0, 2), "an event");
 }
 
 

@@ -163,6 +163,9 @@ void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
  */
 void otlp_span_attributes_begin(otlp_span_t *span, uint8_t *buf, size_t size);
 
+/* Goes on with these in a larger buffer, where what was written is copied. */
+void otlp_span_move(otlp_span_t *span, uint8_t *buf, size_t size);
+
 /*
  * Copies the attributes and events of |from|, which was begun with
  * otlp_span_attributes_begin(): those that fit. The others are counted, and so
