@@ -79,6 +79,7 @@ static void
 ngx_http_trace_extract_from(ngx_http_request_t *r,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_span_ctx_t *sc)
 {
+    size_t                   len;
     ngx_uint_t               i, n, states, possible;
     ngx_list_part_t         *part;
     ngx_table_elt_t         *h, *found, *state;
@@ -102,26 +103,34 @@ ngx_http_trace_extract_from(ngx_http_request_t *r,
     found = NULL;
     state = NULL;
 
-    part = &r->headers_in.headers.part;
-    i = 0;
+    /* "traceparent" is longer by one than "tracestate" */
 
-    while ((h = ngx_http_trace_next_header(&part, &i)) != NULL) {
+    len = names->tracestate.name.len;
 
-        if (h->key.len == names->traceparent.name.len) {
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
 
-            if (ngx_http_trace_is(h, &names->traceparent)) {
-                found = h;
-                n++;
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len - len > 1) {
+                continue;
             }
 
-        } else if (h->key.len == names->tracestate.name.len
-                   && ngx_tolower(h->key.data[0])
-                      == names->tracestate.name.data[0])
-        {
-            possible = 1;
+            if (h[i].key.len > len) {
 
-            if (ngx_http_trace_is(h, &names->tracestate)) {
-                state = h;
+                if (ngx_http_trace_is(&h[i], &names->traceparent)) {
+                    found = &h[i];
+                    n++;
+                }
+
+                continue;
+            }
+
+            possible |= (ngx_tolower(h[i].key.data[0])
+                         == names->tracestate.name.data[0]);
+
+            if (ngx_http_trace_is(&h[i], &names->tracestate)) {
+                state = &h[i];
                 states++;
             }
         }
