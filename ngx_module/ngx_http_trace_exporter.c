@@ -9,7 +9,9 @@
  * good answer at all, one request at a time finds out whether it is back.
  *
  * Of a routing that the receiver does not want now, one batch at a time finds
- * out whether it does again, and the others are held behind it.
+ * out whether it does again, and the others are held behind it.  Since room in
+ * a queue is free only when all that is older is gone, a full one drops what is
+ * held as long as it is the oldest: nobody else's spans have to go for it.
  */
 
 
@@ -28,6 +30,10 @@
 
 #define NGX_HTTP_TRACE_RETRY_AFTER_MAX  86400  /* s, of what is believed */
 
+/* free while a routing on hold is tried again, if what is held can go for it */
+#define NGX_HTTP_TRACE_RESERVE(size)                                          \
+    ngx_min((size) / 4, 4 * 1024 * 1024)
+
 /* in front of the spans: constant header, this request's header, envelope */
 #define NGX_HTTP_TRACE_HEAD_IOVS      3
 
@@ -35,15 +41,19 @@
 typedef struct ngx_http_trace_exporter_s  ngx_http_trace_exporter_t;
 
 
+typedef struct ngx_http_trace_batch_s  ngx_http_trace_batch_t;
+
+
 /* a routing that the receiver does not want now */
 
 typedef struct {
     ngx_str_node_t                   node;
-    ngx_queue_t                      batches;  /* behind the one that holds */
+    ngx_http_trace_batch_t          *batch;    /* holds; may be empty */
+    ngx_queue_t                      batches;  /* behind it */
 } ngx_http_trace_hold_t;
 
 
-typedef struct {
+struct ngx_http_trace_batch_s {
     ngx_queue_t                      link;     /* in waiting, ready or a hold */
     ngx_event_t                      timer;    /* of the next try */
     ngx_http_trace_exporter_t       *exporter;
@@ -52,7 +62,7 @@ typedef struct {
     ngx_http_trace_hold_t           *hold;     /* of its routing, or NULL */
     ngx_uint_t                       tries;
     ngx_msec_t                       taken;    /* from the queue */
-} ngx_http_trace_batch_t;
+};
 
 
 /* one connection to the receiver, and the batch that is under way on it */
@@ -115,6 +125,10 @@ static void ngx_http_trace_exporter_event(ngx_http_trace_exporter_t *exporter,
 static ngx_int_t ngx_http_trace_exporter_watch(
     ngx_http_trace_exporter_t *exporter, ngx_cycle_t *cycle);
 static void ngx_http_trace_exporter_exit(ngx_event_t *ev);
+static ngx_uint_t ngx_http_trace_exporter_evict_oldest(
+    ngx_http_trace_exporter_t *exporter);
+static ngx_http_trace_batch_t *ngx_http_trace_exporter_held(
+    ngx_http_trace_exporter_t *exporter, otlp_queue_batch_t *oldest);
 static void ngx_http_trace_exporter_dropped(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_ring_t *ring,
     ngx_http_trace_drop_e reason, ngx_uint_t n);
@@ -146,7 +160,11 @@ static void ngx_http_trace_exporter_refused(ngx_http_trace_sender_t *sender,
     ngx_http_trace_failure_e failure);
 static void ngx_http_trace_exporter_release(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
+static ngx_http_trace_hold_t *ngx_http_trace_exporter_hold_of(
+    ngx_http_trace_exporter_t *exporter, traceparent_view_t *routing);
 static ngx_uint_t ngx_http_trace_exporter_behind(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
+static ngx_uint_t ngx_http_trace_exporter_empty(
     ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch);
 static void ngx_http_trace_exporter_hold(ngx_http_trace_exporter_t *exporter,
     ngx_http_trace_batch_t *batch);
@@ -453,6 +471,120 @@ ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
 }
 
 
+/* after that found none: whether a span has made room, and it may try again */
+
+ngx_uint_t
+ngx_http_trace_exporter_evict(ngx_uint_t pipeline)
+{
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = &ngx_http_trace_exporters[pipeline];
+
+    return exporter->ring && ngx_http_trace_exporter_evict_oldest(exporter);
+}
+
+
+/* drops the oldest span, if its routing is on hold and it is not under way */
+
+static ngx_uint_t
+ngx_http_trace_exporter_evict_oldest(ngx_http_trace_exporter_t *exporter)
+{
+    otlp_queue_batch_t       oldest;
+    ngx_http_trace_ring_t   *ring;
+    ngx_http_trace_batch_t  *batch;
+
+    ring = exporter->ring;
+
+    if (exporter->holds.root == &exporter->sentinel
+        || otlp_queue_oldest(&ring->queue, &oldest) != 0)
+    {
+        return 0;
+    }
+
+    batch = ngx_http_trace_exporter_held(exporter, &oldest);
+    if (batch == NULL) {
+        return 0;
+    }
+
+    ngx_http_trace_exporter_dropped(exporter, ring, NGX_HTTP_TRACE_QUEUE_FULL,
+                                    1);
+
+    otlp_queue_drop(&ring->queue, &batch->spans);
+    ngx_http_trace_ring_update(ring);
+
+    /* one that holds goes on doing that, until its time */
+
+    if (batch->spans.records == 0 && batch->hold == NULL) {
+        ngx_queue_remove(&batch->link);
+        ngx_free(batch);
+    }
+
+    return 1;
+}
+
+
+/* the batch that begins with the oldest record, if it waits and is held */
+
+static ngx_http_trace_batch_t *
+ngx_http_trace_exporter_held(ngx_http_trace_exporter_t *exporter,
+    otlp_queue_batch_t *oldest)
+{
+    ngx_int_t                i;
+    ngx_queue_t             *q;
+    ngx_http_trace_hold_t   *hold;
+    ngx_http_trace_batch_t  *batch;
+
+    hold = ngx_http_trace_exporter_hold_of(exporter, &oldest->routing);
+    if (hold == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < exporter->conf->connections; i++) {
+        batch = exporter->senders[i].batch;
+
+        if (batch && batch->ring == exporter->ring
+            && batch->spans.first == oldest->first)
+        {
+            return NULL;
+        }
+    }
+
+    batch = hold->batch;
+
+    if (batch->ring == exporter->ring && batch->spans.first == oldest->first) {
+        return batch;
+    }
+
+    /* but for what was adopted, or was under way when the hold began, they are
+     * in the order of their age */
+
+    for (q = ngx_queue_head(&hold->batches);
+         q != ngx_queue_sentinel(&hold->batches);
+         q = ngx_queue_next(q))
+    {
+        batch = ngx_queue_data(q, ngx_http_trace_batch_t, link);
+
+        if (batch->ring == exporter->ring
+            && batch->spans.first == oldest->first)
+        {
+            return batch;
+        }
+    }
+
+    if (otlp_queue_oldest_next(&exporter->ring->queue) != 0) {
+        return NULL;
+    }
+
+    batch = ngx_http_trace_exporter_take(exporter, exporter->ring);
+
+    if (batch) {
+        ngx_queue_insert_tail(&hold->batches, &batch->link);
+    }
+
+    return batch;
+}
+
+
 void
 ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len)
@@ -684,7 +816,9 @@ ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
             batch = ngx_http_trace_exporter_fresh(exporter);
         }
 
-    } while (batch && ngx_http_trace_exporter_behind(exporter, batch));
+    } while (batch
+             && (ngx_http_trace_exporter_behind(exporter, batch)
+                 || ngx_http_trace_exporter_empty(exporter, batch)));
 
     return batch;
 }
@@ -715,13 +849,7 @@ ngx_http_trace_exporter_fresh(ngx_http_trace_exporter_t *exporter)
         return NULL;
     }
 
-    batch = ngx_http_trace_exporter_take(exporter, exporter->ring);
-
-    if (batch) {
-        exporter->due -= ngx_min(exporter->due, batch->spans.records);
-    }
-
-    return batch;
+    return ngx_http_trace_exporter_take(exporter, exporter->ring);
 }
 
 
@@ -743,6 +871,10 @@ ngx_http_trace_exporter_take(ngx_http_trace_exporter_t *exporter,
     {
         ngx_free(batch);
         return NULL;
+    }
+
+    if (ring == exporter->ring) {
+        exporter->due -= ngx_min(exporter->due, spans.records);
     }
 
     batch->exporter = exporter;
@@ -1135,26 +1267,34 @@ ngx_http_trace_exporter_release(ngx_http_trace_exporter_t *exporter,
 }
 
 
+static ngx_http_trace_hold_t *
+ngx_http_trace_exporter_hold_of(ngx_http_trace_exporter_t *exporter,
+    traceparent_view_t *routing)
+{
+    ngx_str_t  str;
+
+    str.data = (u_char *) routing->data;
+    str.len = routing->len;
+
+    return (ngx_http_trace_hold_t *)
+               ngx_str_rbtree_lookup(&exporter->holds, &str,
+                                     ngx_crc32_short(str.data, str.len));
+}
+
+
 /* whether another batch holds this one's routing, and this goes behind it */
 
 static ngx_uint_t
 ngx_http_trace_exporter_behind(ngx_http_trace_exporter_t *exporter,
     ngx_http_trace_batch_t *batch)
 {
-    ngx_str_t               routing;
     ngx_http_trace_hold_t  *hold;
 
     if (exporter->holds.root == &exporter->sentinel || batch->hold) {
         return 0;
     }
 
-    routing.data = (u_char *) batch->spans.routing.data;
-    routing.len = batch->spans.routing.len;
-
-    hold = (ngx_http_trace_hold_t *)
-               ngx_str_rbtree_lookup(&exporter->holds, &routing,
-                                     ngx_crc32_short(routing.data,
-                                                     routing.len));
+    hold = ngx_http_trace_exporter_hold_of(exporter, &batch->spans.routing);
     if (hold == NULL) {
         return 0;
     }
@@ -1162,6 +1302,53 @@ ngx_http_trace_exporter_behind(ngx_http_trace_exporter_t *exporter,
     ngx_queue_insert_tail(&hold->batches, &batch->link);
 
     return 1;
+}
+
+
+/*
+ * Before a batch is sent: whether nothing is left of it.  One that holds makes
+ * room for what comes while it is under way and cannot go, and if it is empty
+ * takes the spans of the first one behind it.
+ */
+
+static ngx_uint_t
+ngx_http_trace_exporter_empty(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch)
+{
+    ngx_queue_t             *q;
+    otlp_queue_stat_t        stat;
+    ngx_http_trace_batch_t  *next;
+
+    if (batch->hold && batch->ring == exporter->ring) {
+
+        do {
+            otlp_queue_stat(&batch->ring->queue, &stat);
+
+        } while (stat.size - stat.used < NGX_HTTP_TRACE_RESERVE(stat.size)
+                 && ngx_http_trace_exporter_evict_oldest(exporter));
+    }
+
+    if (batch->spans.records) {
+        return 0;
+    }
+
+    if (batch->hold == NULL || ngx_queue_empty(&batch->hold->batches)) {
+        ngx_http_trace_exporter_release(exporter, batch);
+        return 1;
+    }
+
+    q = ngx_queue_head(&batch->hold->batches);
+    ngx_queue_remove(q);
+
+    next = ngx_queue_data(q, ngx_http_trace_batch_t, link);
+
+    batch->ring = next->ring;
+    batch->spans = next->spans;
+    batch->taken = next->taken;
+
+    ngx_free(next);
+
+    return 0;
 }
 
 
@@ -1177,17 +1364,19 @@ ngx_http_trace_exporter_hold(ngx_http_trace_exporter_t *exporter,
         return;
     }
 
-    hold = ngx_alloc(sizeof(ngx_http_trace_hold_t), exporter->log);
+    hold = ngx_alloc(sizeof(ngx_http_trace_hold_t) + batch->spans.routing.len,
+                     exporter->log);
     if (hold == NULL) {
         return;
     }
 
+    hold->batch = batch;
     ngx_queue_init(&hold->batches);
 
-    /* the routing stays in the queue until the batch is released */
-
-    hold->node.str.data = (u_char *) batch->spans.routing.data;
+    hold->node.str.data = (u_char *) hold + sizeof(ngx_http_trace_hold_t);
     hold->node.str.len = batch->spans.routing.len;
+    ngx_memcpy(hold->node.str.data, batch->spans.routing.data,
+               batch->spans.routing.len);
     hold->node.node.key = ngx_crc32_short(hold->node.str.data,
                                           hold->node.str.len);
 

@@ -163,6 +163,7 @@ ngx_int_t ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
 void ngx_http_trace_exporter_stop(ngx_uint_t pipeline);
 u_char *ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
     size_t min, size_t *room);
+ngx_uint_t ngx_http_trace_exporter_evict(ngx_uint_t pipeline);
 void ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len);
 void ngx_http_trace_exporter_drop(ngx_uint_t pipeline,

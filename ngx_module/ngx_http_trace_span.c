@@ -242,12 +242,18 @@ ngx_http_trace_span_queue(ngx_uint_t pipeline, ngx_str_t *routing,
 
     for (min = NGX_HTTP_TRACE_SPAN_MIN; ; min = OTLP_SPAN_MAX) {
 
-        buf = ngx_http_trace_exporter_begin(pipeline, routing, min, &room);
+        for ( ;; ) {
+            buf = ngx_http_trace_exporter_begin(pipeline, routing, min, &room);
 
-        if (buf == NULL) {
-            ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_QUEUE_FULL,
-                                         1);
-            return NGX_ERROR;
+            if (buf) {
+                break;
+            }
+
+            if (!ngx_http_trace_exporter_evict(pipeline)) {
+                ngx_http_trace_exporter_drop(pipeline,
+                                             NGX_HTTP_TRACE_QUEUE_FULL, 1);
+                return NGX_ERROR;
+            }
         }
 
         if (otlp_span_begin(&span, buf, room, head) != 0) {

@@ -266,6 +266,19 @@ scene 'retry_time is over', sub {
     balance($nginx, recorded => 19, exported => 10, retry_expired => 9);
 };
 
+# user spans, whose tenant a map makes of the path
+
+sub tenants {
+    my ($dir, $lines, $map) = @_;
+
+    return Nginx->new(main => 'worker_processes 1;', http =>
+        exporter($dir, "routing_header x-tenant; interval 20ms; timeout 1s;
+            $lines", 'user') . "map \$uri \$tenant { $map }
+        trace_routing \$tenant;",
+        server => 'location / { trace user on; return 204; }
+            location = /status { trace_status format=json; }')->start;
+}
+
 scene 'the 503 of one tenant is no trouble of another', sub {
     my $dir = shift;
     my $receiver = receiver($dir, answer => sub {
@@ -275,13 +288,7 @@ scene 'the 503 of one tenant is no trouble of another', sub {
     });
 
     # the tenant is the last digit of the number
-    my $nginx = Nginx->new(main => 'worker_processes 1;', http =>
-        exporter($dir, 'routing_header x-tenant; interval 20ms;
-            retry_time 5s; timeout 1s;', 'user') . '
-        map $uri $tenant { "~(?<digit>\d);$" t$digit; }
-        trace_routing $tenant;',
-        server => 'location / { trace user on; return 204; }
-            location = /status { trace_status format=json; }')->start;
+    my $nginx = tenants($dir, 'retry_time 5s;', '"~(?<digit>\d);$" t$digit;');
 
     my $load = clients($nginx, rate => 1000);
     my @behind;
@@ -317,6 +324,106 @@ scene 'the 503 of one tenant is no trouble of another', sub {
     cmp_ok($requests, '<', 300, "with $requests requests");
     is(scalar(grep { $_ >= 1_000_000 && /[5-9]$/ } keys %{$receiver->ids}),
         50, 'the others get theirs');
+};
+
+scene 'what one tenant is refused makes room for the others', sub {
+    my $dir = shift;
+    my ($first, $recorded, $others, $full) = (1, 0, 0, 0);
+
+    # while it is asked, its spans are under way, and stay where they are
+    my $receiver = receiver($dir, delay => 0.05, answer => sub {
+        my ($socket, $n, $request) = @_;
+        return $request->{tenant} eq 'bad' && !-e "$dir/accepted"
+            ? Receiver::status($socket, 503) : Receiver::ok($socket);
+    });
+    my $nginx = tenants($dir, 'queue 256k;',
+        '"~[0-4];$" bad; default good;');
+
+    my $flow = sub {
+        my $when = shift;
+        my $load = clients($nginx, rate => 1000, first => $first);
+
+        sleep 3;
+        my $result = $load->stop;
+        $first += 100_000;
+        $recorded += @{$result->{finished}};
+
+        # none of the others' is dropped
+        my @good = grep { /[5-9]$/ } @{$result->{finished}};
+        $others += @good;
+        delivered($receiver, { finished => \@good, maybe => [] }, more => 1,
+            seconds => 3);
+
+        my $before = $full;
+        my $status = status($nginx, 'user');
+        $full = $status->{spans_dropped}{queue_full};
+        cmp_ok($full, '>', $before + 200,
+            "$when: of the one's $full are dropped");
+        cmp_ok($status->{queue_spans}, '>', 200,
+            "and $status->{queue_spans} wait");
+    };
+
+    # until the receiver has told this worker
+
+    my $refused = sub {
+        my $failed = status($nginx, 'user')->{export_failures}{retryable};
+
+        $nginx->wait_for(sub { status($nginx, 'user')
+            ->{export_failures}{retryable} > $failed + 1 });
+    };
+
+    $flow->('at first');
+    my $failed = status($nginx, 'user')->{export_failures}{retryable};
+    cmp_ok($failed, '<', 12, "and are not asked for more often: $failed");
+
+    kill 'KILL', $nginx->workers;
+    $refused->();
+    $flow->('after kill -9');
+
+    $nginx->reload;
+    $refused->();
+    $flow->('after a reload');
+
+    like($nginx->log, qr/user spans were dropped, .*"queue_full"/,
+        'the log says so');
+
+    open my $fh, '>', "$dir/accepted" or die $!;
+    $full = settled($nginx, 'user')->{spans_dropped}{queue_full};
+    balance($nginx, pipeline => 'user', recorded => $recorded,
+        exported => $recorded - $full, queue_full => $full);
+    my $left = $recorded - $full - $others;
+    cmp_ok($left, '>', 200, "the one's come that were left: $left");
+};
+
+scene 'what is under way stays, however full the queue is', sub {
+    my $dir = shift;
+    my $asked = 0;
+    my $receiver = receiver($dir, answer => sub {
+        my ($socket, $n, $request) = @_;
+
+        if ($request->{tenant} eq 'bad') {
+            $asked++;
+            return Receiver::status($socket, 503, 'Retry-After: 1')
+                if $asked == 1;
+            sleep 0.8 if $asked == 2;
+        }
+
+        return Receiver::ok($socket);
+    });
+    my $nginx = tenants($dir, 'queue 256k;', '"~/\d{1,3};$" bad;
+        default good;');
+
+    my $result = clients($nginx, requests => 300)->wait;
+    $nginx->wait_for(sub { 2 == grep { $_->{tenant} eq 'bad' }
+        $receiver->batches });
+    clients($nginx, requests => 3000, first => 1000)->wait;
+
+    delivered($receiver, $result, more => 1);
+    my $full = settled($nginx, 'user')->{spans_dropped}{queue_full};
+    cmp_ok($full, '>', 1000, 'it was full');
+    is(3300 - keys %{$receiver->ids}, $full, 'what was dropped has not come');
+    balance($nginx, pipeline => 'user', recorded => 3300,
+        queue_full => $full);
 };
 
 scene 'gzip', sub {

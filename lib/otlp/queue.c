@@ -245,6 +245,22 @@ advance_tail(otlp_queue_t *queue)
 }
 
 
+/* There is one. */
+static record_t *
+oldest_of(const otlp_queue_t *queue)
+{
+    record_t *oldest;
+
+    oldest = record_at(queue, queue->tail);
+
+    if (oldest->state == STATE_PAD) {
+        oldest = record_at(queue, queue->tail + oldest->size);
+    }
+
+    return oldest;
+}
+
+
 /* Fills what is left of the data behind the head; not yet published. */
 static uint64_t
 pad(otlp_queue_t *queue)
@@ -502,6 +518,20 @@ otlp_queue_commit(
 }
 
 
+/* What a batch that begins with this record says of it. */
+static void
+begin_with(const otlp_queue_t *queue, otlp_queue_batch_t *batch, uint32_t name)
+{
+    const record_t *record;
+
+    record = record_of(queue, name);
+
+    batch->first = name;
+    batch->routing.data = routing_of(record);
+    batch->routing.len = record->routing_len;
+}
+
+
 int
 otlp_queue_take(otlp_queue_t *queue, otlp_queue_batch_t *batch,
     uint32_t max_records, uint32_t max_bytes)
@@ -551,11 +581,9 @@ otlp_queue_take(otlp_queue_t *queue, otlp_queue_batch_t *batch,
 
     queue->untaken -= records;
 
-    batch->first = name;
+    begin_with(queue, batch, name);
     batch->records = records;
     batch->bytes = (uint32_t) bytes;
-    batch->routing.data = routing_of(group);
-    batch->routing.len = group->routing_len;
 
     return 0;
 }
@@ -595,24 +623,103 @@ otlp_queue_release(otlp_queue_t *queue, const otlp_queue_batch_t *batch)
 }
 
 
+int
+otlp_queue_oldest(const otlp_queue_t *queue, otlp_queue_batch_t *oldest)
+{
+    const record_t *record;
+
+    if (queue->records == 0) {
+        return OTLP_ERR_ROOM;
+    }
+
+    record = oldest_of(queue);
+
+    begin_with(queue, oldest, name_of(queue, record));
+    oldest->records = 1;
+    oldest->bytes = record->span_len;
+
+    return 0;
+}
+
+
+int
+otlp_queue_oldest_next(otlp_queue_t *queue)
+{
+    uint32_t before, name, *place;
+    record_t *group;
+
+    if (queue->records == 0) {
+        return OTLP_ERR_ROOM;
+    }
+
+    /* If it is untaken, it is the first of its group. */
+    group = oldest_of(queue);
+    name = name_of(queue, group);
+    place = &queue->buckets[group->hash % OTLP_QUEUE_BUCKETS];
+
+    while (*place != name) {
+        if (*place == NONE) {
+            return OTLP_ERR_ROOM;
+        }
+
+        place = &record_of(queue, *place)->chain;
+    }
+
+    before = NONE;
+    place = &queue->line_first;
+
+    while (*place != name) {
+        before = *place;
+        place = &record_of(queue, before)->line;
+    }
+
+    if (before != NONE) {
+        *place = group->line;
+
+        if (queue->line_last == name) {
+            queue->line_last = before;
+        }
+
+        group->line = queue->line_first;
+        queue->line_first = name;
+    }
+
+    return 0;
+}
+
+
+void
+otlp_queue_drop(otlp_queue_t *queue, otlp_queue_batch_t *batch)
+{
+    record_t *record;
+
+    record = record_of(queue, batch->first);
+
+    batch->records--;
+    batch->bytes -= record->span_len;
+
+    if (batch->records != 0) {
+        begin_with(queue, batch, record->next);
+
+    } else {
+        batch->first = NONE;
+        batch->routing.data = NULL;
+        batch->routing.len = 0;
+    }
+
+    record->state = STATE_RELEASED;
+    queue->records--;
+
+    advance_tail(queue);
+}
+
+
 void
 otlp_queue_stat(const otlp_queue_t *queue, otlp_queue_stat_t *stat)
 {
-    const record_t *oldest;
-
     stat->size = queue->size;
     stat->used = (size_t) (queue->head - queue->tail);
     stat->records = queue->records;
     stat->untaken = queue->untaken;
-    stat->oldest = 0;
-
-    if (queue->records) {
-        oldest = record_at(queue, queue->tail);
-
-        if (oldest->state == STATE_PAD) {
-            oldest = record_at(queue, queue->tail + oldest->size);
-        }
-
-        stat->oldest = oldest->time;
-    }
+    stat->oldest = queue->records ? oldest_of(queue)->time : 0;
 }

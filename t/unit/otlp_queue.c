@@ -189,6 +189,15 @@ put(void)
 }
 
 
+static void
+find_oldest(void)
+{
+    while (oldest < made && model[oldest].state == RELEASED) {
+        oldest++;
+    }
+}
+
+
 /* Batches that are taken and not released, at most 16. */
 static otlp_queue_batch_t batches[16];
 static unsigned batch_first[16];
@@ -266,10 +275,12 @@ take(void)
 }
 
 
+/* Gives a batch up; all of it must still be there. */
 static int
 give_up(void)
 {
-    unsigned at, b, i, r;
+    unsigned at, b, bytes, good, i, r;
+    struct iovec iov[64];
 
     if (batched == 0) {
         return 0;
@@ -278,25 +289,112 @@ give_up(void)
     b = random_below(batched);
     at = batch_first[b];
     r = model[at].routing;
+    bytes = 0;
+    good = 0;
+
+    otlp_queue_iov(&queue, &batches[b], iov);
 
     for (i = 0; i < batches[b].records; at++) {
         if (model[at].routing == r && model[at].state == TAKEN) {
             model[at].state = RELEASED;
-            i++;
+            bytes += model[at].len;
+            good += is_filled(&iov[i++], at) != 0;
         }
     }
+
+    good = good == batches[b].records && bytes == batches[b].bytes;
 
     otlp_queue_release(&queue, &batches[b]);
 
     batched--;
     batches[b] = batches[batched];
     batch_first[b] = batch_first[batched];
+    find_oldest();
 
-    while (oldest < made && model[oldest].state == RELEASED) {
-        oldest++;
+    return good ? 0 : -1;
+}
+
+
+/* The first record of a batch goes. */
+static int
+drop(unsigned b)
+{
+    size_t len;
+    uint8_t routing[OTLP_QUEUE_ROUTING_MAX];
+    unsigned at, r;
+
+    at = batch_first[b];
+    r = model[at].routing;
+    len = routing_of(r, routing);
+    model[at].state = RELEASED;
+    otlp_queue_drop(&queue, &batches[b]);
+
+    if (batches[b].records != 0) {
+        while (model[at].routing != r || model[at].state != TAKEN) {
+            at++;
+        }
+
+        batch_first[b] = at;
     }
 
-    return 0;
+    find_oldest();
+
+    return batches[b].records == 0
+                   || (batches[b].routing.len == len
+                       && memcmp(batches[b].routing.data, routing, len) == 0)
+               ? 0
+               : -1;
+}
+
+
+/* The oldest record goes if it was taken, or is taken next; or the first of
+ * any batch goes. */
+static int
+make_room(void)
+{
+    int next;
+    unsigned b, i, r;
+    struct iovec iov;
+    otlp_queue_batch_t batch;
+
+    if (batched != 0 && random_below(4) == 0) {
+        b = random_below(batched);
+        return batches[b].records != 0 ? drop(b) : 0;
+    }
+
+    next = otlp_queue_oldest_next(&queue);
+
+    if (otlp_queue_oldest(&queue, &batch) != 0) {
+        return oldest == made && next == OTLP_ERR_ROOM ? 0 : -1;
+    }
+
+    otlp_queue_iov(&queue, &batch, &iov);
+
+    if (oldest == made || batch.records != 1 || batch.bytes != iov.iov_len
+        || !is_filled(&iov, oldest)) {
+        return -1;
+    }
+
+    for (b = 0; b < batched && batches[b].first != batch.first; b++) {
+        /* not this one */
+    }
+
+    if (model[oldest].state == TAKEN) {
+        return b < batched && batch_first[b] == oldest && next == OTLP_ERR_ROOM
+                   ? drop(b)
+                   : -1;
+    }
+
+    r = model[oldest].routing;
+
+    for (i = 0; line[i] != r; i++) {
+        /* before it in the line */
+    }
+
+    memmove(line + 1, line, i * sizeof(line[0]));
+    line[0] = r;
+
+    return b == batched && next == 0 ? 0 : -1;
 }
 
 
@@ -410,14 +508,14 @@ reopen(void)
 static void
 test_model(void)
 {
-    unsigned bad[6], full, i;
+    unsigned bad[7], full, i;
 
     ok(otlp_queue_create(&queue, memory, SIZE) == 0, "a queue is made");
     memset(bad, 0, sizeof(bad));
     full = 0;
 
     for (i = 0; i < 100000; i++) {
-        switch (random_below(i / 5000 % 2 ? 5 : 4)) {
+        switch (random_below(i / 5000 % 2 ? 6 : 5)) {
         case 0:
         case 1:
             switch (put()) {
@@ -431,15 +529,18 @@ test_model(void)
         case 2:
             bad[1] += take() != 0;
             break;
+        case 3:
+            bad[6] += make_room() != 0;
+            break;
         default:
-            give_up();
+            bad[2] += give_up() != 0;
         }
 
         bad[3] += i % 10 == 0 && !stat_agrees();
         bad[4] += i % 25 == 0 && survives() != 0;
         bad[5] += i % 5000 == 4999 && reopen() != 0;
 
-        if (bad[0] + bad[1] + bad[3] + bad[4] + bad[5] != 0) {
+        if (bad[0] + bad[1] + bad[2] + bad[3] + bad[4] + bad[5] + bad[6] != 0) {
             break; /* the model is of no more use */
         }
     }
@@ -447,6 +548,8 @@ test_model(void)
     ok(bad[0] == 0, "%u records are put, in their turn", made);
     ok(full > 100 && made > 10000, "unless the queue is full, %u times", full);
     ok(bad[1] == 0, "the routing that has waited longest leaves, whole");
+    ok(bad[2] == 0, "and is still there when it is given up");
+    ok(bad[6] == 0, "the oldest record is known, is taken next, and can go");
     ok(bad[3] == 0, "the numbers agree");
     ok(bad[4] == 0, "a copy at any moment holds all that was not released");
     ok(bad[5] == 0, "a successor goes on");
@@ -474,11 +577,13 @@ typedef struct {
 static progress_t *progress;
 
 
-/* Sends what waits longest. */
+/* Sends what waits longest, or drops it one by one. */
 static int
 step_send(void)
 {
-    uint32_t i;
+    static unsigned turn;
+
+    uint32_t i, n;
     struct iovec iov[4];
     otlp_queue_batch_t batch;
 
@@ -487,14 +592,25 @@ step_send(void)
     }
 
     otlp_queue_iov(&queue, &batch, iov);
+    n = batch.records;
 
-    for (i = 0; i < batch.records; i++) {
+    if (++turn % 2) {
+        for (i = 0; i < n; i++) {
+            progress->gone[*(uint32_t *) iov[i].iov_base] = 1;
+            otlp_queue_drop(&queue, &batch);
+            progress->gone[*(uint32_t *) iov[i].iov_base] = 2;
+        }
+
+        return 1;
+    }
+
+    for (i = 0; i < n; i++) {
         progress->gone[*(uint32_t *) iov[i].iov_base] = 1;
     }
 
     otlp_queue_release(&queue, &batch);
 
-    for (i = 0; i < batch.records; i++) {
+    for (i = 0; i < n; i++) {
         progress->gone[*(uint32_t *) iov[i].iov_base] = 2;
     }
 
@@ -1065,7 +1181,9 @@ test_many_routings(void)
     ok(bad == 0, "each of %u routings has its own count", routings);
 
     for (i = 0; i < 2 * routings; i++) {
-        bad += otlp_queue_take(&queue, &batch, i < routings ? 2 : 8, 100) != 0
+        bad += otlp_queue_oldest_next(&queue) != 0
+               || otlp_queue_take(&queue, &batch, i < routings ? 2 : 8, 100)
+                      != 0
                || batch.records != (i < routings ? 2 : 1);
         otlp_queue_iov(&queue, &batch, iov);
         memcpy(&name, iov[0].iov_base, 4);

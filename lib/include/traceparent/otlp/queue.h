@@ -118,6 +118,25 @@ void otlp_queue_iov(const otlp_queue_t *queue,
 void otlp_queue_release(otlp_queue_t *queue, const otlp_queue_batch_t *batch);
 
 
+/*
+ * For a queue that is full: what its oldest record is, and how it goes.
+ *
+ * Describes the oldest record, taken or not, as a batch of one; a batch that
+ * was taken begins with it if its |first| is the same.
+ * Returns 0 with |oldest| written, or OTLP_ERR_ROOM if there is no record.
+ */
+int otlp_queue_oldest(const otlp_queue_t *queue, otlp_queue_batch_t *oldest);
+
+/* Lets the routing of the oldest record be the next that is taken; this looks
+ * through the line. Returns 0, or OTLP_ERR_ROOM if that record is not untaken.
+ */
+int otlp_queue_oldest_next(otlp_queue_t *queue);
+
+/* Gives up the first record of a batch, which has one at least; the batch goes
+ * on with the others. One without a record begins with none. */
+void otlp_queue_drop(otlp_queue_t *queue, otlp_queue_batch_t *batch);
+
+
 void otlp_queue_stat(const otlp_queue_t *queue, otlp_queue_stat_t *stat);
 
 
