@@ -125,8 +125,6 @@ static void ngx_http_trace_exporter_event(ngx_http_trace_exporter_t *exporter,
 static ngx_int_t ngx_http_trace_exporter_watch(
     ngx_http_trace_exporter_t *exporter, ngx_cycle_t *cycle);
 static void ngx_http_trace_exporter_exit(ngx_event_t *ev);
-static ngx_uint_t ngx_http_trace_exporter_evict_oldest(
-    ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_held(
     ngx_http_trace_exporter_t *exporter, otlp_queue_batch_t *oldest);
 static void ngx_http_trace_exporter_dropped(
@@ -471,31 +469,24 @@ ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
 }
 
 
-/* after that found none: whether a span has made room, and it may try again */
+/*
+ * When there is no room: drops the oldest span, if its routing is on hold and
+ * it is not under way.  Returns 1 if it did, and another try may find room.
+ */
 
 ngx_uint_t
 ngx_http_trace_exporter_evict(ngx_uint_t pipeline)
 {
+    otlp_queue_batch_t          oldest;
+    ngx_http_trace_ring_t      *ring;
+    ngx_http_trace_batch_t     *batch;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
-
-    return exporter->ring && ngx_http_trace_exporter_evict_oldest(exporter);
-}
-
-
-/* drops the oldest span, if its routing is on hold and it is not under way */
-
-static ngx_uint_t
-ngx_http_trace_exporter_evict_oldest(ngx_http_trace_exporter_t *exporter)
-{
-    otlp_queue_batch_t       oldest;
-    ngx_http_trace_ring_t   *ring;
-    ngx_http_trace_batch_t  *batch;
-
     ring = exporter->ring;
 
-    if (exporter->holds.root == &exporter->sentinel
+    if (ring == NULL
+        || exporter->holds.root == &exporter->sentinel
         || otlp_queue_oldest(&ring->queue, &oldest) != 0)
     {
         return 0;
@@ -1325,7 +1316,7 @@ ngx_http_trace_exporter_empty(ngx_http_trace_exporter_t *exporter,
             otlp_queue_stat(&batch->ring->queue, &stat);
 
         } while (stat.size - stat.used < NGX_HTTP_TRACE_RESERVE(stat.size)
-                 && ngx_http_trace_exporter_evict_oldest(exporter));
+                 && ngx_http_trace_exporter_evict(exporter->pipeline));
     }
 
     if (batch->spans.records) {

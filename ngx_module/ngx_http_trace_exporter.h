@@ -18,6 +18,13 @@
 #include <traceparent/otlp/span.h>
 
 
+/* what most requests pass by: in line it would cost them room on the stack */
+#if (__GNUC__)
+#define NGX_HTTP_TRACE_APART          __attribute__((noinline))
+#else
+#define NGX_HTTP_TRACE_APART
+#endif
+
 #define NGX_HTTP_TRACE_INTERNAL       0
 #define NGX_HTTP_TRACE_USER           1
 #define NGX_HTTP_TRACE_PIPELINES      2
@@ -163,7 +170,8 @@ ngx_int_t ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
 void ngx_http_trace_exporter_stop(ngx_uint_t pipeline);
 u_char *ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
     size_t min, size_t *room);
-ngx_uint_t ngx_http_trace_exporter_evict(ngx_uint_t pipeline);
+NGX_HTTP_TRACE_APART ngx_uint_t ngx_http_trace_exporter_evict(
+    ngx_uint_t pipeline);
 void ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
     size_t len);
 void ngx_http_trace_exporter_drop(ngx_uint_t pipeline,

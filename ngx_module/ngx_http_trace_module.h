@@ -22,13 +22,6 @@
 #include "ngx_http_trace_exporter.h"
 
 
-/* what most requests pass by: in line it would cost them room on the stack */
-#if (__GNUC__)
-#define NGX_HTTP_TRACE_APART          __attribute__((noinline))
-#else
-#define NGX_HTTP_TRACE_APART
-#endif
-
 /* bits of all pipelines */
 #define NGX_HTTP_TRACE_BOTH           ((1 << NGX_HTTP_TRACE_PIPELINES) - 1)
 
