@@ -139,10 +139,16 @@ scene 'a receiver is restarted 20 times under load', sub {
         'all are recorded');
 
     my $more = $receiver->spans - $status->{spans_recorded};
-    my $unanswered = 0;
-    $unanswered += $_->{spans} for grep { !$_->{answered} }
-        $receiver->batches;
-    is($more, $unanswered, "duplicates: what came without an answer");
+    my ($unanswered, $perhaps) = (0, 0);
+
+    for my $batch (grep { !$_->{answered} } $receiver->batches) {
+        $unanswered += $batch->{spans};
+        $perhaps += $batch->{spans} if $batch->{answering};
+    }
+
+    ok($more <= $unanswered && $more >= $unanswered - $perhaps,
+        "duplicates: $more, what came without an answer: $unanswered,"
+        . " or perhaps with one: $perhaps");
 };
 
 scene 'a queue is full', sub {

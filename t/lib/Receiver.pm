@@ -20,7 +20,8 @@ package Receiver;
 #
 #   $receiver->batches        what it has got: a hash for each request, with
 #       n, spans, bytes, raw (bytes as they came), tenant, connection, time,
-#       encoding, ids, and answered, the time when its answer had left
+#       encoding, ids, and answered, the time when its answer had left; if it
+#       was stopped meanwhile, it has answering alone
 #   $receiver->requests       the same as [n, spans, bytes, tenant]
 #   $receiver->torn           what was no whole request of whole spans
 #   $receiver->spans; $receiver->connections; $receiver->stop
@@ -124,6 +125,7 @@ sub serve {
         my ($socket, $n, $request) = @_;
 
         return if !$peer{$socket};
+        print $log "answering $n\n";
         my $more = $self->{answer}->($socket, $n, $request);
         print $log "answered $n ", time, "\n";
         $close->($socket) if !$more;
@@ -328,6 +330,9 @@ sub update {
 
         } elsif ($what eq 'torn') {
             push @{$self->{torn}}, $line;
+
+        } elsif ($what eq 'answering') {
+            $self->{open}{$fields[0]}{answering} = 1;
 
         } elsif ($what eq 'answered') {
             $self->{open}{$fields[0]}{answered} = $fields[1];
