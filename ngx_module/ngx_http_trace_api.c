@@ -838,14 +838,9 @@ ngx_http_trace_customs_close(ngx_http_trace_ctx_t *ctx, ngx_http_request_t *r,
 
     for (custom = ctx->customs; custom; custom = custom->next) {
 
-        if (custom->child.end || (r && custom->request != r)) {
-            continue;
+        if (custom->child.end == 0 && (r == NULL || custom->request == r)) {
+            ngx_http_trace_custom_close(custom, end);
         }
-
-        /* one may have been opened behind that */
-
-        ngx_http_trace_custom_close(custom, custom->child.start <= end
-                                            ? end : ngx_http_trace_now(ctx));
     }
 }
 

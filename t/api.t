@@ -887,6 +887,8 @@ my ($max, $over) = ('k' x 255, 'K' x 256);
 "location /t {
     span access open 0 work;
     span access set 0 $max=i1 $over=i1 'a b=i1' '=i1' 'ä=i1' tab\\tkey=i1;
+    span access set 0 'abcdefg hijk=i1' 'abcdefghijkl mn=i1' abcdefghijä=i1
+        'äabcdefghijk=i1' 'abcdefghijk\x7f=i1' a~!bcdefghijk=i1;
     span access set 0 wrong=?1 right=i1;
     span access event 0 event $max=i1 $over=i1 'a b=i1' wrong=?1 right=i1;
     echo ok;
@@ -899,8 +901,9 @@ sub {
     my ($span) = grep { $_->{kind} eq 'INTERNAL' } spans_until(2);
     my %expected = ('k' x 255 => 1, right => 1);
 
-    is_deeply($span->{attributes}, \%expected, 'attributes of the span');
-    is(main::dropped($span), '6 0', 'dropped');
+    is_deeply($span->{attributes}, { %expected, 'a~!bcdefghijk' => 1 },
+              'attributes of the span');
+    is(main::dropped($span), '11 0', 'dropped');
     is_deeply($span->{events}[0]{attributes}, \%expected, 'of the event');
     is($span->{events}[0]{dropped_attributes_count}, 3, 'dropped there');
 }
@@ -1164,3 +1167,91 @@ SERVER GET /t 200
   INTERNAL other k=1 status=ERROR events=e
 SERVER GET /t 200
   INTERNAL other k=1 status=ERROR events=e
+
+
+
+=== TEST 39: beside trace_span: above it, below it, and where it records nothing
+--- trace: trace internal on;
+--- config
+location /t {
+    trace_span location;
+    span rewrite open 0 above;
+    span rewrite current 0;
+    span access open 1 below;
+    span access current 1;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+location /user {
+    trace_span location user;
+    span rewrite open 0 above;
+    span rewrite current 0;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+location /redirected {
+    trace_span location;
+    span access open 0 "goes on";
+    span access current 0;
+    error_page 502 = @next;
+    proxy_intercept_errors on;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/?try=502;
+}
+location @next { proxy_pass http://$TEST_NGINX_UPSTREAM; }
+--- client eval
+sub { get($_) for qw(/t /user /redirected) }
+--- tree
+SERVER GET /t 200
+  INTERNAL above
+    INTERNAL location
+      INTERNAL below
+        CLIENT GET 200
+SERVER GET /user 200
+  INTERNAL above
+    CLIENT GET 200
+SERVER GET @next 200
+  INTERNAL location
+    INTERNAL goes on outlives
+      CLIENT GET 502 error=502
+      CLIENT GET 200
+
+
+
+=== TEST 40: a subrequest that is over, and a span that it has left open
+--- config
+location /t {
+    echo_location /sub;
+    echo_sleep 0.1;
+    echo_location /next;
+}
+location /sub { span rewrite open 0 "left open"; echo ok; }
+location /next {
+    span rewrite alive 0;
+    span rewrite open 1 child 3 0;
+    echo ok;
+}
+--- client eval
+sub { get('/t'); is(main::said(), 'alive=0 ', 'it is over') }
+--- tree
+both:
+SERVER GET /t 200
+  INTERNAL subrequest /sub 200
+    INTERNAL left open
+      INTERNAL child outlives
+  INTERNAL subrequest /next 200
+
+
+
+=== TEST 41: a span that is opened when the response is over, and left open
+--- config
+location /t {
+    mirror /mirror;
+    span log open 0 late;
+    proxy_pass http://$TEST_NGINX_UPSTREAM:/;
+}
+location /mirror { trace_subrequests off; echo_sleep 0.1; echo ok; }
+--- client eval
+sub { get('/t') }
+--- tree
+both:
+SERVER GET /t 200
+  CLIENT GET 200
+  INTERNAL late outlives
