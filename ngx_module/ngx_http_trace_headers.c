@@ -33,14 +33,20 @@ ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
 }
 
 
-/* one that we have written is to go, and none that came in */
+/*
+ * Two edits: both headers of a context are to go; with |own|, those that we
+ * have written, and none that came in.
+ */
 
 void
-ngx_http_trace_undo_edit(ngx_http_trace_edit_t *edit,
-    ngx_http_trace_header_t *header)
+ngx_http_trace_removals(ngx_http_trace_edit_t *edits,
+    ngx_http_trace_names_t *names, ngx_uint_t own)
 {
-    ngx_http_trace_set_edit(edit, header, NULL, 0);
-    edit->own = 1;
+    ngx_http_trace_set_edit(&edits[0], &names->traceparent, NULL, 0);
+    ngx_http_trace_set_edit(&edits[1], &names->tracestate, NULL, 0);
+
+    edits[0].own = own;
+    edits[1].own = own;
 }
 
 

@@ -626,8 +626,8 @@ typedef struct {
 
 void ngx_http_trace_set_edit(ngx_http_trace_edit_t *edit,
     ngx_http_trace_header_t *header, u_char *value, size_t len);
-void ngx_http_trace_undo_edit(ngx_http_trace_edit_t *edit,
-    ngx_http_trace_header_t *header);
+void ngx_http_trace_removals(ngx_http_trace_edit_t *edits,
+    ngx_http_trace_names_t *names, ngx_uint_t own);
 ngx_int_t ngx_http_trace_edit(ngx_http_request_t *r,
     ngx_http_trace_edit_t *edits, ngx_uint_t n);
 ngx_int_t ngx_http_trace_restore(ngx_http_request_t *r, ngx_list_t *list,

@@ -357,8 +357,7 @@ ngx_http_trace_undo(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
                 continue;
             }
 
-            ngx_http_trace_undo_edit(&edits[0], &names[n]->traceparent);
-            ngx_http_trace_undo_edit(&edits[1], &names[n]->tracestate);
+            ngx_http_trace_removals(edits, names[n], 1);
 
             rc = ngx_http_trace_edit(r, edits, 2);
 

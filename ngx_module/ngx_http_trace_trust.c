@@ -259,8 +259,7 @@ ngx_http_trace_withhold(ngx_http_request_t *r,
 
     ctx->withheld[reason] |= 1 << pipeline;
 
-    ngx_http_trace_set_edit(&edits[0], &pcf->names->traceparent, NULL, 0);
-    ngx_http_trace_set_edit(&edits[1], &pcf->names->tracestate, NULL, 0);
+    ngx_http_trace_removals(edits, pcf->names, 0);
 
     rc = ngx_http_trace_edit(r, edits, 2);
 
@@ -327,8 +326,7 @@ ngx_http_trace_give_back(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    ngx_http_trace_set_edit(&edits[0], &pcf->names->traceparent, NULL, 0);
-    ngx_http_trace_set_edit(&edits[1], &pcf->names->tracestate, NULL, 0);
+    ngx_http_trace_removals(edits, pcf->names, 0);
 
     return ngx_http_trace_restore(r, &ctx->received[reason][pipeline], edits,
                                   2);
