@@ -518,6 +518,20 @@ otlp_queue_commit(
 }
 
 
+uint64_t
+otlp_queue_pending(const otlp_queue_t *queue)
+{
+    return queue->pending;
+}
+
+
+int
+otlp_queue_published(const otlp_queue_t *queue, uint64_t position)
+{
+    return queue->head > position;
+}
+
+
 /* What a batch that begins with this record says of it. */
 static void
 begin_with(const otlp_queue_t *queue, otlp_queue_batch_t *batch, uint32_t name)

@@ -571,6 +571,8 @@ test_model(void)
 typedef struct {
     volatile uint32_t committed;
     volatile uint32_t begun;
+    volatile uint32_t placed; /* has a position */
+    volatile uint64_t position[256];
     volatile uint8_t gone[256];
 } progress_t;
 
@@ -643,6 +645,9 @@ step_child(void)
             }
         }
 
+        progress->position[seq] = otlp_queue_pending(&queue);
+        progress->placed = seq;
+
         span += 8 - (size_t) span % 8;
         *(uint32_t *) span = seq;
         *(uint32_t *) (span + 8800 + seq * 4) = seq;
@@ -696,6 +701,13 @@ step_agrees(void)
         }
     }
 
+    for (seq = 1; seq <= progress->placed; seq++) {
+        if (otlp_queue_published(&other, progress->position[seq])
+            != (seen[seq] == 1 || progress->gone[seq] != 0)) {
+            return 0;
+        }
+    }
+
     return 1;
 }
 
@@ -736,7 +748,9 @@ test_each_instruction(void)
         bad += !step_agrees();
     }
 
-    ok(bad == 0, "dead after any of %u instructions, no record is lost or torn",
+    ok(bad == 0,
+        "dead after any of %u instructions, no record is lost or torn, and it "
+        "is known which were committed",
         steps);
     ok(steps > 5000 && progress->committed == 40 && progress->gone[1] == 2
             && WIFEXITED(status) && WEXITSTATUS(status) == 0,
@@ -1154,6 +1168,72 @@ test_unsound_positions(void)
 }
 
 
+/* Whether the record at |position| is published: 1, or 0, or -1 if a successor
+ * of this moment thinks otherwise. */
+static int
+is_published(uint64_t position)
+{
+    int rc;
+
+    memcpy(copy, memory, SIZE);
+    rc = otlp_queue_published(&queue, position);
+
+    return otlp_queue_open(&other, copy, SIZE) == 0
+                   && otlp_queue_published(&other, position) == rc
+               ? rc
+               : -1;
+}
+
+
+/* Commits a record of |len| bytes, and returns its position, or UINT64_MAX if
+ * it is published too early or too late. */
+static uint64_t
+publish_one(size_t len)
+{
+    int before;
+    size_t room;
+    uint8_t *span;
+    uint64_t position;
+
+    span = otlp_queue_begin(&queue, NULL, 0, len, &room);
+    position = otlp_queue_pending(&queue);
+    before = is_published(position);
+    otlp_queue_commit(&queue, span, len, 1);
+
+    return before == 0 && is_published(position) == 1 ? position : UINT64_MAX;
+}
+
+
+static void
+test_positions(void)
+{
+    uint64_t position, size;
+    otlp_queue_stat_t stat;
+
+    otlp_queue_create(&queue, memory, SIZE);
+    otlp_queue_stat(&queue, &stat);
+    size = stat.size;
+
+    ok(publish_one(OTLP_SPAN_MAX) == 0,
+        "a record is published when it is committed, also to a successor");
+    ok(publish_one(60000) == HEADER + OTLP_SPAN_MAX, "and the next one");
+    send_one();
+    ok(publish_one(20000) == size, "one behind a pad");
+    send_one();
+    send_one();
+    ok(is_published(size) == 1, "and it still is when it has been sent");
+    position = publish_one(60000);
+    send_one();
+    ok(position == size + HEADER + 20000
+            && publish_one(OTLP_SPAN_MAX) == 2 * size,
+        "one that has an empty queue for itself, behind a pad");
+    otlp_queue_open(&queue, memory, SIZE);
+    ok(is_published(position) == 1
+            && publish_one(1000) == 2 * size + HEADER + OTLP_SPAN_MAX,
+        "a successor goes on with the positions");
+}
+
+
 /* More routings than buckets, in turn, so that chains are long. */
 static void
 test_many_routings(void)
@@ -1215,6 +1295,7 @@ main(void)
     test_longest();
     test_unsound();
     test_unsound_positions();
+    test_positions();
     test_many_routings();
 
     free(model);

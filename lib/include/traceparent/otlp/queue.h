@@ -99,6 +99,21 @@ uint8_t *otlp_queue_begin(otlp_queue_t *queue, const uint8_t *routing,
 uint32_t otlp_queue_commit(otlp_queue_t *queue, const uint8_t *span,
     size_t len, uint64_t time);
 
+/*
+ * For a caller that remembers, in shared memory too, what it is about to
+ * commit: a process that opens the queue after its death can tell from the
+ * position whether it was committed.
+ *
+ * The first returns the position of the record that was begun last and is not
+ * committed yet. The second returns whether the record that was begun at
+ * |position|, of this or an earlier process, was committed; it may have left
+ * since. The position of one that was begun and forgotten tells nothing: others
+ * take its place. Positions only grow, but a queue that is created anew, as
+ * over a damaged one, starts at 0: the caller must not ask it for old ones.
+ */
+uint64_t otlp_queue_pending(const otlp_queue_t *queue);
+int otlp_queue_published(const otlp_queue_t *queue, uint64_t position);
+
 
 /*
  * Takes up to |max_records| untaken records of the routing that has waited
