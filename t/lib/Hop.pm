@@ -26,11 +26,10 @@ use strict;
 use warnings;
 
 use IO::Socket::UNIX;
-use JSON::XS;
 use POSIX ();
-use Time::HiRes qw(sleep);
 
 use Nginx;
+use Spans;
 
 my @variables = qw(traceparent tracestate trace_id span_id parent_id sampled
     parent_sampled);
@@ -44,7 +43,7 @@ sub new {
     # responses show our ids, and are many
     local $ENV{TEST_NGINX_LD_PRELOAD} = '';
 
-    $self->start_receiver;
+    $self->{spans} = Spans->new("$dir/otlp.sock");
     $conf{server} = "access_log $self->{log} requests buffer=64k;
         add_header x-own '$shown' always; $conf{server}";
     $self->{nginx} = Nginx->new(%conf, http => <<"_EOC_")->start;
@@ -72,23 +71,6 @@ $http
 _EOC_
 
     return $self;
-}
-
-# nothing of what it writes is lost when it ends
-
-sub start_receiver {
-    my $self = shift;
-    my $build = $ENV{TEST_BUILD} || 'build';
-
-    $self->{receiver} = fork();
-    die "fork: $!" if !defined $self->{receiver};
-
-    if ($self->{receiver} == 0) {
-        open STDOUT, '>', "$self->{dir}/spans.jsonl" or POSIX::_exit(1);
-        open STDERR, '>', "$self->{dir}/receiver.log" or POSIX::_exit(1);
-        exec "$build/traceparent", 'receive', '--json',
-            "unix:$self->{dir}/otlp.sock" or POSIX::_exit(1);
-    }
 }
 
 sub ask {
@@ -145,10 +127,9 @@ sub spans {
     my $self = shift;
 
     defined $self->{nginx}->quit(20) or die 'nginx does not end';
-    $self->stop_receiver;
-    open my $fh, '<:raw', "$self->{dir}/spans.jsonl" or die $!;
+    $self->{spans}->stop;
 
-    return map { decode_json($_) } <$fh>;
+    return $self->{spans}->all;
 }
 
 sub requests {
@@ -156,23 +137,6 @@ sub requests {
 
     open my $fh, '<', $self->{log} or die "$self->{log}: $!";
     return map { chomp; [split / /] } <$fh>;
-}
-
-sub stop_receiver {
-    my $self = shift;
-    my $pid = delete $self->{receiver} or return;
-
-    kill 'TERM', $pid;
-    waitpid $pid, 0;
-}
-
-sub DESTROY {
-    my $self = shift;
-    my $status = $?;
-
-    undef $self->{nginx};
-    $self->stop_receiver;
-    $? = $status;
 }
 
 1;
