@@ -1,7 +1,6 @@
 #include <traceparent/otlp/span.h>
 
-#include "text.h"
-#include "wire.h"
+#include "field.h"
 
 
 /* Field numbers of opentelemetry/proto/trace/v1/trace.proto, message Span */
@@ -53,20 +52,14 @@
 /* message ArrayValue */
 #define ARRAY_VALUE_VALUES 1
 
-/* What otlp_span_end() puts in front: a tag, and a length of up to 3 bytes. */
-#define FRAME_SIZE 4
-
-/* A count of what was dropped: a tag, and a number of up to 5 bytes. */
-#define COUNT_SIZE 6
-
 /* What otlp_span_end() appends: three counts and a status of 4 bytes. */
-#define TAIL_SIZE (3 * COUNT_SIZE + 4)
+#define TAIL_SIZE (3 * OTLP_COUNT_SIZE + 4)
 
 /* An event: a tag and a length, of one byte unless it gets longer than that can
  * say; its time; and what its end may need, a longer length and a count. */
 #define EVENT_FRAME_SIZE 2
 #define EVENT_TIME_SIZE  9
-#define EVENT_TAIL_SIZE  (2 + COUNT_SIZE)
+#define EVENT_TAIL_SIZE  (2 + OTLP_COUNT_SIZE)
 #define EVENT_SIZE       (EVENT_FRAME_SIZE + EVENT_TIME_SIZE + EVENT_TAIL_SIZE)
 
 /* An attribute whose key and value are shorter than this together, or an event
@@ -80,65 +73,6 @@
 #define HEAD_SIZE (18 + 10 + 10 + 3 + 9 + 9 + 6)
 
 
-static inline uint8_t *
-put_id(uint8_t *p, unsigned field, const uint8_t *id, size_t len)
-{
-    p = otlp_wire_bytes(p, field, len);
-    otlp_wire_copy(p, id, len);
-
-    return p + len;
-}
-
-
-/* Writes a text, or nothing if it is empty. Returns NULL if it does not fit. */
-static uint8_t *
-put_text(uint8_t *p, const uint8_t *end, unsigned field,
-    const traceparent_view_t *text)
-{
-    size_t room, size;
-    uint8_t *start;
-
-    if (text->len == 0) {
-        return p;
-    }
-
-    room = (size_t) (end - p);
-
-    if (text->len > room || otlp_wire_bytes_size(text->len) > room) {
-        return NULL;
-    }
-
-    start = otlp_wire_bytes(p, field, text->len);
-
-    if (otlp_wire_copy(start, text->data, text->len)) {
-        return start + text->len;
-    }
-
-    size = otlp_text_size(text->data, text->len);
-
-    if (otlp_wire_bytes_size(size) > room) {
-        return NULL;
-    }
-
-    start = otlp_wire_bytes(p, field, size);
-
-    return otlp_text_write(start, text->data, text->len);
-}
-
-
-static uint8_t *
-put_count(uint8_t *p, unsigned field, uint32_t count)
-{
-    if (count == 0) {
-        return p;
-    }
-
-    *p++ = (uint8_t) OTLP_WIRE_VARINT(field);
-
-    return otlp_wire_varint(p, count);
-}
-
-
 int
 otlp_span_begin(
     otlp_span_t *span, uint8_t *buf, size_t size, const otlp_span_head_t *head)
@@ -149,18 +83,19 @@ otlp_span_begin(
         size = OTLP_SPAN_MAX;
     }
 
-    if (size < FRAME_SIZE + HEAD_SIZE + TAIL_SIZE) {
+    if (size < OTLP_FRAME_SIZE + HEAD_SIZE + TAIL_SIZE) {
         return OTLP_ERR_ROOM;
     }
 
     end = buf + size - TAIL_SIZE;
 
-    p = buf + FRAME_SIZE;
-    p = put_id(p, SPAN_TRACE_ID, head->trace_id, TRACEPARENT_TRACE_ID_SIZE);
-    p = put_id(p, SPAN_SPAN_ID, head->span_id, TRACEPARENT_SPAN_ID_SIZE);
+    p = buf + OTLP_FRAME_SIZE;
+    p = otlp_field_id(
+        p, SPAN_TRACE_ID, head->trace_id, TRACEPARENT_TRACE_ID_SIZE);
+    p = otlp_field_id(p, SPAN_SPAN_ID, head->span_id, TRACEPARENT_SPAN_ID_SIZE);
 
     if (head->parent_span_id != NULL) {
-        p = put_id(p, SPAN_PARENT_SPAN_ID, head->parent_span_id,
+        p = otlp_field_id(p, SPAN_PARENT_SPAN_ID, head->parent_span_id,
             TRACEPARENT_SPAN_ID_SIZE);
     }
 
@@ -178,12 +113,12 @@ otlp_span_begin(
     }
 
     /* The texts come last, where the room that is left is exactly theirs. */
-    p = put_text(p, end, SPAN_TRACE_STATE, &head->tracestate);
+    p = otlp_field_text(p, end, SPAN_TRACE_STATE, &head->tracestate);
     if (p == NULL) {
         return OTLP_ERR_ROOM;
     }
 
-    p = put_text(p, end, SPAN_NAME, &head->name);
+    p = otlp_field_text(p, end, SPAN_NAME, &head->name);
     if (p == NULL) {
         return OTLP_ERR_ROOM;
     }
@@ -813,7 +748,7 @@ otlp_span_event_begin(otlp_span_t *event, const otlp_span_t *span,
     view.len = name_len;
 
     p = put_event_time(span->pos + EVENT_FRAME_SIZE, time);
-    p = put_text(p, end, EVENT_NAME, &view);
+    p = otlp_field_text(p, end, EVENT_NAME, &view);
     if (p == NULL) {
         return;
     }
@@ -835,7 +770,7 @@ otlp_span_event_end(otlp_span_t *span, const otlp_span_t *event)
         return;
     }
 
-    p = put_count(
+    p = otlp_field_count(
         event->pos, EVENT_DROPPED_ATTRIBUTES, event->dropped_attributes);
     len = (size_t) (p - event->start);
     p = span->pos + 1 + otlp_wire_varint_size(len);
@@ -866,8 +801,8 @@ otlp_span_link(otlp_span_t *span, const uint8_t *trace_id,
     }
 
     p = otlp_wire_bytes(span->pos, SPAN_LINKS, size);
-    p = put_id(p, LINK_TRACE_ID, trace_id, TRACEPARENT_TRACE_ID_SIZE);
-    p = put_id(p, LINK_SPAN_ID, span_id, TRACEPARENT_SPAN_ID_SIZE);
+    p = otlp_field_id(p, LINK_TRACE_ID, trace_id, TRACEPARENT_TRACE_ID_SIZE);
+    p = otlp_field_id(p, LINK_SPAN_ID, span_id, TRACEPARENT_SPAN_ID_SIZE);
 
     if (flags != 0) {
         *p++ = OTLP_WIRE_FIXED32(LINK_FLAGS);
@@ -882,7 +817,6 @@ void
 otlp_span_end(
     otlp_span_t *span, uint64_t end_time, int status, traceparent_view_t *frame)
 {
-    size_t len;
     uint8_t *p;
 
     if (end_time > span->start_time) {
@@ -890,9 +824,9 @@ otlp_span_end(
     }
 
     p = span->pos;
-    p = put_count(p, SPAN_DROPPED_ATTRIBUTES, span->dropped_attributes);
-    p = put_count(p, SPAN_DROPPED_EVENTS, span->dropped_events);
-    p = put_count(p, SPAN_DROPPED_LINKS, span->dropped_links);
+    p = otlp_field_count(p, SPAN_DROPPED_ATTRIBUTES, span->dropped_attributes);
+    p = otlp_field_count(p, SPAN_DROPPED_EVENTS, span->dropped_events);
+    p = otlp_field_count(p, SPAN_DROPPED_LINKS, span->dropped_links);
 
     if (status != OTLP_STATUS_UNSET) {
         p = otlp_wire_bytes(p, SPAN_STATUS, 2);
@@ -900,12 +834,5 @@ otlp_span_end(
         *p++ = (uint8_t) status;
     }
 
-    /* The length is known only now, and is right-aligned before the content,
-     * so that it is no longer than it needs to be. */
-    len = (size_t) (p - span->start) - FRAME_SIZE;
-
-    frame->len = otlp_wire_bytes_size(len);
-    frame->data = p - frame->len;
-
-    otlp_wire_bytes(p - frame->len, SCOPE_SPANS_SPANS, len);
+    otlp_field_frame(frame, SCOPE_SPANS_SPANS, span->start, p);
 }

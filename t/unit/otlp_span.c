@@ -11,24 +11,18 @@
 #include <traceparent/otlp/span.h>
 
 #include "opentelemetry/proto/trace/v1/trace.pb-c.h"
+#include "otlp.h"
 #include "tap.h"
 
 
-#define KEY(s)      (s), sizeof(s) - 1
-#define BUFFER      262144
-#define VALUE(name) OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_##name
+#define BUFFER 262144
 
 
 typedef Opentelemetry__Proto__Trace__V1__ScopeSpans scope_spans_t;
 typedef Opentelemetry__Proto__Trace__V1__Span span_t;
 typedef Opentelemetry__Proto__Trace__V1__Span__Event event_t;
-typedef Opentelemetry__Proto__Common__V1__AnyValue any_t;
-typedef Opentelemetry__Proto__Common__V1__KeyValue key_value_t;
 
 
-static const uint8_t trace_id[16]
-    = {0x4b, 0xf9, 0, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 1, 2, 3, 4, 5, 6, 7};
-static const uint8_t span_id[8] = {0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7};
 static const uint8_t parent_id[8] = {9, 8, 7, 6, 5, 4, 3, 0};
 
 static uint8_t buffer[BUFFER];
@@ -36,18 +30,6 @@ static uint8_t buffer[BUFFER];
 /* A page that may be used, in front of one that may not. */
 static uint8_t *guard;
 static size_t guarded;
-
-
-static traceparent_view_t
-view(const char *text)
-{
-    traceparent_view_t v;
-
-    v.data = (const uint8_t *) text;
-    v.len = strlen(text);
-
-    return v;
-}
 
 
 static otlp_span_head_t
@@ -65,57 +47,7 @@ make_head(void)
 }
 
 
-/* How many unknown fields a message has, those of its parts included. */
-static unsigned
-unknown_fields(const ProtobufCMessage *message)
-{
-    size_t j, n;
-    unsigned i, count;
-    const void *at;
-    const ProtobufCFieldDescriptor *field;
-
-    count = message->n_unknown_fields;
-
-    for (i = 0; i < message->descriptor->n_fields; i++) {
-        field = &message->descriptor->fields[i];
-        at = (const char *) message + field->offset;
-
-        if (field->type != PROTOBUF_C_TYPE_MESSAGE) {
-            continue;
-        }
-
-        if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0
-            && *(const uint32_t *) ((const char *) message
-                                    + field->quantifier_offset)
-                   != field->id) {
-            continue;
-        }
-
-        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
-            if (*(ProtobufCMessage *const *) at != NULL) {
-                count += unknown_fields(*(ProtobufCMessage *const *) at);
-            }
-
-            continue;
-        }
-
-        n = *(
-            const size_t *) ((const char *) message + field->quantifier_offset);
-
-        for (j = 0; j < n; j++) {
-            count
-                += unknown_fields((*(ProtobufCMessage *const *const *) at)[j]);
-        }
-    }
-
-    return count;
-}
-
-
-/*
- * Unpacks a frame; NULL if it is not one span. protobuf-c's own encoding of it
- * is as short as can be, so ours has to be exactly as long.
- */
+/* Unpacks a frame; NULL if it is not one span. */
 static scope_spans_t *
 unpack(const traceparent_view_t *frame)
 {
@@ -125,10 +57,7 @@ unpack(const traceparent_view_t *frame)
         NULL, frame->len, frame->data);
 
     if (scope != NULL
-        && (scope->n_spans != 1 || unknown_fields(&scope->base) != 0
-            || opentelemetry__proto__trace__v1__scope_spans__get_packed_size(
-                   scope)
-                   != frame->len)) {
+        && (scope->n_spans != 1 || !is_shortest(&scope->base, frame->len))) {
         opentelemetry__proto__trace__v1__scope_spans__free_unpacked(
             scope, NULL);
         scope = NULL;
@@ -148,61 +77,10 @@ release(scope_spans_t *scope)
 }
 
 
-/* The value of attribute |i| if it has |key|. */
-static any_t *
-attribute_in(key_value_t **attributes, size_t n, size_t i, const char *key)
-{
-    if (i >= n || strcmp(attributes[i]->key, key) != 0) {
-        return NULL;
-    }
-
-    return attributes[i]->value;
-}
-
-
 static any_t *
 attribute_of(const span_t *span, size_t i, const char *key)
 {
     return attribute_in(span->attributes, span->n_attributes, i, key);
-}
-
-
-static int
-is_string(const any_t *value, const char *expected)
-{
-    return value != NULL && value->value_case == VALUE(STRING_VALUE)
-           && strcmp(value->string_value, expected) == 0;
-}
-
-
-static int
-is_int(const any_t *value, int64_t expected)
-{
-    return value != NULL && value->value_case == VALUE(INT_VALUE)
-           && value->int_value == expected;
-}
-
-
-static int
-is_bool(const any_t *value, int expected)
-{
-    return value != NULL && value->value_case == VALUE(BOOL_VALUE)
-           && value->bool_value == expected;
-}
-
-
-static int
-is_double(const any_t *value, double expected)
-{
-    return value != NULL && value->value_case == VALUE(DOUBLE_VALUE)
-           && memcmp(&value->double_value, &expected, sizeof(double)) == 0;
-}
-
-
-static int
-is_id(const ProtobufCBinaryData *id, const uint8_t *expected, size_t len)
-{
-    return id->len == len && memcmp(id->data, expected, len) == 0;
 }
 
 

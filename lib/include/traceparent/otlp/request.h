@@ -4,7 +4,8 @@
  *
  * What is the same for every request of an exporter, the resource and the
  * scope, is packed once; a request is then a short frame in front of any
- * number of spans from span.h.
+ * number of spans from span.h. All of this serves the records of log.h as well:
+ * the messages around both, and the answers to both, have the same fields.
  */
 
 #ifndef TRACEPARENT_OTLP_REQUEST_H

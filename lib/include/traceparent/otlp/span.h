@@ -140,8 +140,9 @@ void otlp_span_key_int(otlp_span_t *span, const otlp_key_t *key,
     int64_t value);
 
 /*
- * An attribute that is known beforehand; not for events. The first two return
- * 0, or OTLP_ERR_ROOM if it is longer than OTLP_KNOWN_MAX when it is encoded.
+ * An attribute that is known beforehand; not for events nor for the records of
+ * log.h, whose attributes have another tag. The first two return 0, or
+ * OTLP_ERR_ROOM if it is longer than OTLP_KNOWN_MAX when it is encoded.
  */
 int otlp_known_string(otlp_known_t *known, const char *key, size_t key_len,
     const uint8_t *value, size_t len);
@@ -150,7 +151,8 @@ int otlp_known_bool(otlp_known_t *known, const char *key, size_t key_len,
 void otlp_span_known(otlp_span_t *span, const otlp_known_t *known);
 
 /* Copies what was written before (see otlp_span_attributes_begin()), all or
- * nothing of it; |n| is how many attributes are in it. */
+ * nothing of it; |n| is how many attributes are in it. Not for events nor for
+ * log records either. */
 void otlp_span_encoded(otlp_span_t *span, const uint8_t *src, size_t len,
     uint32_t n);
 
