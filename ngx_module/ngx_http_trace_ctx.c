@@ -132,6 +132,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
         ctx->too_many[i] = 0;
 
         sc->extracted = NULL;
+        sc->active = NULL;
         sc->parent = 0;
         sc->stateless = 0;
         sc->ids = 0;
@@ -599,6 +600,17 @@ static void
 ngx_http_trace_cleanup(void *data)
 {
     ngx_http_trace_ctx_t *ctx = data;
+
+    ngx_uint_t                i;
+    ngx_http_trace_active_t  *active;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        active = ctx->pipelines[i].active;
+
+        if (active) {
+            ngx_http_trace_exporter_close(i, active);
+        }
+    }
 
     if (ctx->customs) {
         ngx_http_trace_customs_end(ctx);

@@ -230,6 +230,7 @@ ngx_http_trace_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     if (sampled || pcf->keeps) {
         ctx->recorded |= bit;
+        ngx_http_trace_request_open(r, ctx, pcf, pipeline);
     }
 }
 

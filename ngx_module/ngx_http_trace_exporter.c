@@ -450,6 +450,31 @@ ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
 }
 
 
+/* a routing becomes a header's value, so it must be fit for that */
+
+ngx_int_t
+ngx_http_trace_check_routing(ngx_str_t *routing)
+{
+    size_t  i;
+
+    if (routing->len == 0
+        || routing->len > OTLP_QUEUE_ROUTING_MAX
+        || routing->data[0] == ' '
+        || routing->data[routing->len - 1] == ' ')
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < routing->len; i++) {
+        if (routing->data[i] < 0x20 || routing->data[i] > 0x7e) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
 /* room for a span in the queue, NULL if there is none: see otlp_queue_begin */
 
 u_char *
@@ -576,14 +601,42 @@ ngx_http_trace_exporter_held(ngx_http_trace_exporter_t *exporter,
 }
 
 
+/* a place in the table of open spans, NULL if there is none */
+
+ngx_http_trace_active_t *
+ngx_http_trace_exporter_open(ngx_uint_t pipeline)
+{
+    ngx_http_trace_ring_t  *ring;
+
+    ring = ngx_http_trace_exporters[pipeline].ring;
+
+    return ring ? ngx_http_trace_active_open(ring) : NULL;
+}
+
+
+void
+ngx_http_trace_exporter_close(ngx_uint_t pipeline,
+    ngx_http_trace_active_t *active)
+{
+    ngx_http_trace_active_close(ngx_http_trace_exporters[pipeline].ring,
+                                active);
+}
+
+
+/* the record ends |active|, if that is not NULL */
+
 void
 ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
-    size_t len)
+    size_t len, ngx_http_trace_active_t *active)
 {
     uint32_t                    n;
     ngx_http_trace_exporter_t  *exporter;
 
     exporter = &ngx_http_trace_exporters[pipeline];
+
+    if (active) {
+        ngx_http_trace_active_ends(exporter->ring, active);
+    }
 
     n = otlp_queue_commit(&exporter->ring->queue, span, len,
                           ngx_http_trace_msec());

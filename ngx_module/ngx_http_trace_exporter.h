@@ -81,6 +81,49 @@ typedef struct {
 } ngx_http_trace_counters_t;
 
 
+/* how many there can be at once, of a worker and pipeline */
+#define NGX_HTTP_TRACE_ACTIVE_MAX     8192
+
+/* bytes; longer names are cut, longer routings are none */
+#define NGX_HTTP_TRACE_ACTIVE_NAME    64
+#define NGX_HTTP_TRACE_ACTIVE_ROUTING 128
+
+
+/* the stages of a request, in their order */
+
+typedef enum {
+    NGX_HTTP_TRACE_ACCESS = 0,
+    NGX_HTTP_TRACE_CONTENT,
+    NGX_HTTP_TRACE_UPSTREAM,
+    NGX_HTTP_TRACE_RESPONSE,
+    NGX_HTTP_TRACE_PHASES
+} ngx_http_trace_phase_e;
+
+
+/* a span that is open, in shared memory, see ngx_http_trace_active.c */
+
+typedef struct {
+    uint32_t                     times;       /* opened and closed */
+    uint32_t                     next;        /* place that is free */
+    uint64_t                     ending;      /* position in the queue + 1 */
+    uint64_t                     start;       /* ns since 1970 */
+    u_char                       trace_id[TRACEPARENT_TRACE_ID_SIZE];
+    u_char                       span_id[TRACEPARENT_SPAN_ID_SIZE];
+    u_char                       parent_id[TRACEPARENT_SPAN_ID_SIZE];
+    uint32_t                     flags;       /* as in otlp_span_head_t */
+    uint8_t                      parent;      /* there is one */
+    uint8_t                      phase;
+    uint8_t                      name_len;
+    uint8_t                      routing_len;
+    u_char                       name[NGX_HTTP_TRACE_ACTIVE_NAME];
+    u_char                       routing[NGX_HTTP_TRACE_ACTIVE_ROUTING];
+} ngx_http_trace_active_t;
+
+
+typedef void (*ngx_http_trace_active_pt)(void *data, ngx_pid_t worker,
+    ngx_uint_t place, const ngx_http_trace_active_t *active);
+
+
 /* the queues of one exporter, see ngx_http_trace_queue.c */
 
 typedef struct ngx_http_trace_store_s  ngx_http_trace_store_t;
@@ -93,6 +136,9 @@ typedef struct {
     ngx_http_trace_counters_t   *counters;
     u_char                      *memory;
     ngx_uint_t                   n;           /* in the store */
+    ngx_http_trace_active_t     *table;       /* of open spans */
+    uint64_t                    *places;      /* of it that were ever used */
+    uint32_t                     free;        /* one of them, or none */
 } ngx_http_trace_ring_t;
 
 
@@ -149,6 +195,8 @@ void ngx_http_trace_store_close(ngx_uint_t pipeline);
 void ngx_http_trace_store_up(ngx_http_trace_store_t *store, ngx_uint_t up);
 void ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
     ngx_http_trace_summary_t *summary);
+void ngx_http_trace_store_open_spans(ngx_http_trace_store_t *store,
+    ngx_http_trace_active_pt handler, void *data);
 ngx_http_trace_ring_t *ngx_http_trace_ring_claim(
     ngx_http_trace_exporter_conf_t *ecf, ngx_log_t *log);
 ngx_uint_t ngx_http_trace_ring_others(ngx_http_trace_exporter_conf_t *ecf,
@@ -163,17 +211,38 @@ void ngx_http_trace_ring_update(ngx_http_trace_ring_t *ring);
 uint64_t ngx_http_trace_msec(void);
 
 
+/* ngx_http_trace_active.c */
+
+void ngx_http_trace_active_init(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *table, uint64_t *places);
+ngx_http_trace_active_t *ngx_http_trace_active_open(
+    ngx_http_trace_ring_t *ring);
+void ngx_http_trace_active_opened(ngx_http_trace_active_t *active);
+void ngx_http_trace_active_close(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active);
+void ngx_http_trace_active_ends(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active);
+ngx_uint_t ngx_http_trace_active_read(ngx_http_trace_active_t *copy,
+    const ngx_http_trace_active_t *active);
+ngx_uint_t ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring,
+    ngx_uint_t channel);
+
+
 /* ngx_http_trace_exporter.c */
 
 ngx_int_t ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
 void ngx_http_trace_exporter_stop(ngx_uint_t pipeline);
+ngx_int_t ngx_http_trace_check_routing(ngx_str_t *routing);
 u_char *ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
     size_t min, size_t *room);
 NGX_HTTP_TRACE_APART ngx_uint_t ngx_http_trace_exporter_evict(
     ngx_uint_t pipeline);
+ngx_http_trace_active_t *ngx_http_trace_exporter_open(ngx_uint_t pipeline);
+void ngx_http_trace_exporter_close(ngx_uint_t pipeline,
+    ngx_http_trace_active_t *active);
 void ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
-    size_t len);
+    size_t len, ngx_http_trace_active_t *active);
 void ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
     ngx_http_trace_drop_e reason, ngx_uint_t n);
 

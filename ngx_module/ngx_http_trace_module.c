@@ -404,10 +404,19 @@ ngx_http_trace_settle_place(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         }
     }
 
-    /* redirected to where nobody stands before the content handler */
+    /* nobody stands before the content handler */
 
-    if (tlcf->handler == NULL && r->content_handler) {
-        ngx_http_trace_upstream_headers(r, tlcf);
+    if (tlcf->handler == NULL) {
+
+        if (r == r->main) {
+            ngx_http_trace_request_content(r, ctx);
+        }
+
+        /* a redirect has brought it from where it had one */
+
+        if (r->content_handler) {
+            ngx_http_trace_upstream_headers(r, tlcf);
+        }
     }
 
     return NGX_DECLINED;
@@ -437,6 +446,14 @@ static ngx_int_t
 ngx_http_trace_send_content(ngx_http_request_t *r,
     ngx_http_trace_loc_conf_t *tlcf)
 {
+    ngx_http_trace_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    if (r == r->main && ctx) {
+        ngx_http_trace_request_content(r, ctx);
+    }
+
     ngx_http_trace_upstream_headers(r, tlcf);
 
     return tlcf->handler(r);

@@ -274,6 +274,7 @@ typedef struct {
     ngx_str_t                    received;    /* the header, with |parent| */
     ngx_str_t                    tracestate;  /* valid, or empty */
     ngx_http_trace_pipeline_conf_t  *extracted;    /* |inbound| by this one */
+    ngx_http_trace_active_t     *active;      /* while it is open, or NULL */
     u_char                       text[TRACEPARENT_LEN];
                                               /* see ngx_http_trace_text() */
 
@@ -608,6 +609,8 @@ ngx_int_t ngx_http_trace_values_check(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
 ngx_int_t ngx_http_trace_value_read(ngx_http_request_t *r,
     ngx_http_trace_value_t *value, ngx_str_t *text);
+ngx_int_t ngx_http_trace_value_peek(ngx_http_request_t *r,
+    ngx_http_trace_value_t *value, ngx_str_t *text);
 ngx_uint_t ngx_http_trace_value_true(ngx_http_request_t *r,
     ngx_http_trace_value_t *value);
 
@@ -670,6 +673,13 @@ u_char *ngx_http_trace_outbound(ngx_http_request_t *r,
 
 /* ngx_http_trace_span.c */
 
+void ngx_http_trace_request_open(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_uint_t pipeline);
+void ngx_http_trace_request_content(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_request_phase(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_phase_e phase);
 NGX_HTTP_TRACE_APART void ngx_http_trace_request_spans(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
@@ -701,7 +711,7 @@ ngx_http_trace_known_t *ngx_http_trace_version(ngx_uint_t version);
 void ngx_http_trace_name_method(ngx_http_trace_known_t *method,
     ngx_str_t *name);
 ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_http_trace_known_t *method, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
 void ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query);

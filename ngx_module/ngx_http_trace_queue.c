@@ -1,7 +1,7 @@
 
 /*
  * The store: one file for each exporter, which holds a queue for each worker,
- * each with its counters.  Without "file=" it is a file in memory, which the
+ * each with its counters and a table of the spans that are open.  Without "file=" it is a file in memory, which the
  * master makes once and keeps through reloads.
  *
  * A process owns a queue as long as it holds a lock on it.  The kernel takes
@@ -10,7 +10,7 @@
  *
  *     page 0      magic, version, number of queues, state of the receiver
  *     from 4096   an entry for each queue: where it is, its counters
- *     from 1 MiB  the queues
+ *     from 1 MiB  the queues, each with its table behind it
  */
 
 
@@ -18,9 +18,12 @@
 
 
 #define NGX_HTTP_TRACE_STORE_MAGIC    "nginx trace queue\n"
-#define NGX_HTTP_TRACE_STORE_VERSION  2
+#define NGX_HTTP_TRACE_STORE_VERSION  3
 #define NGX_HTTP_TRACE_STORE_HEADER   (1024 * 1024)
 #define NGX_HTTP_TRACE_STORE_RINGS    1024
+
+#define NGX_HTTP_TRACE_STORE_TABLE                                            \
+    (NGX_HTTP_TRACE_ACTIVE_MAX * sizeof(ngx_http_trace_active_t))
 
 #define NGX_HTTP_TRACE_ADOPT_AFTER    2000    /* ms without an owner */
 
@@ -30,6 +33,7 @@ typedef struct {
     uint64_t                     size;
     uint64_t                     pid;         /* of the owner; 0: it left */
     uint64_t                     unowned;     /* ms since 1970, when seen so */
+    uint64_t                     places;      /* of its table that were used */
     ngx_http_trace_counters_t    counters;
 } ngx_http_trace_store_entry_t;
 
@@ -51,6 +55,7 @@ struct ngx_http_trace_store_s {
     ngx_fd_t                         fd;
     ngx_str_t                        file;    /* with a NUL; empty: memory */
     ngx_http_trace_store_header_t   *header;
+    ngx_uint_t                       channel;
 };
 
 
@@ -113,6 +118,7 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
         ngx_http_trace_stores[pipeline] = store;
     }
 
+    store->channel = pipeline;
     ecf->store = store;
 
     if (ngx_test_config) {
@@ -186,6 +192,41 @@ ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
         if (c->queued && (sum->oldest == 0 || c->oldest < sum->oldest)) {
             sum->oldest = c->oldest;
         }
+    }
+}
+
+
+/* calls |handler| for each place that any worker has used; it may be free */
+
+void
+ngx_http_trace_store_open_spans(ngx_http_trace_store_t *store,
+    ngx_http_trace_active_pt handler, void *data)
+{
+    uint64_t                       places;
+    ngx_uint_t                     i, n;
+    ngx_http_trace_active_t       *table;
+    ngx_http_trace_store_entry_t  *e;
+
+    for (n = 0; n < store->header->rings; n++) {
+        e = &store->header->entries[n];
+
+        places = ngx_min(e->places, NGX_HTTP_TRACE_ACTIVE_MAX);
+
+        if (places == 0 || e->pid == 0) {
+            continue;
+        }
+
+        table = mmap(NULL, NGX_HTTP_TRACE_STORE_TABLE, PROT_READ, MAP_SHARED,
+                     store->fd, e->offset + e->size);
+        if (table == MAP_FAILED) {
+            continue;
+        }
+
+        for (i = 0; i < places; i++) {
+            handler(data, e->pid, i, &table[i]);
+        }
+
+        munmap(table, NGX_HTTP_TRACE_STORE_TABLE);
     }
 }
 
@@ -341,12 +382,12 @@ ngx_http_trace_store_check(ngx_http_trace_store_t *store, ngx_log_t *log)
             || e->offset % ngx_pagesize
             || e->size < OTLP_QUEUE_SIZE_MIN
             || e->size > OTLP_QUEUE_SIZE_MAX
-            || e->size > header->end - e->offset)
+            || e->size + NGX_HTTP_TRACE_STORE_TABLE > header->end - e->offset)
         {
             return ngx_http_trace_store_replace(store, "is damaged", log);
         }
 
-        end = e->offset + e->size;
+        end = e->offset + e->size + NGX_HTTP_TRACE_STORE_TABLE;
     }
 
     return NGX_OK;
@@ -483,11 +524,13 @@ ngx_http_trace_store_append(ngx_http_trace_store_t *store, size_t size,
     ngx_log_t *log)
 {
     int                             rc;
+    size_t                          room;
     ngx_int_t                       n;
     ngx_http_trace_store_entry_t   *e;
     ngx_http_trace_store_header_t  *header;
 
     header = store->header;
+    room = size + NGX_HTTP_TRACE_STORE_TABLE;
 
     (void) ngx_http_trace_store_lock(store, header, F_SETLKW, F_WRLCK);
 
@@ -502,13 +545,13 @@ ngx_http_trace_store_append(ngx_http_trace_store_t *store, size_t size,
 
     /* a file in memory takes it as it is used */
 
-    rc = store->file.len ? posix_fallocate(store->fd, header->end, size)
-         : ftruncate(store->fd, header->end + size) ? ngx_errno : 0;
+    rc = store->file.len ? posix_fallocate(store->fd, header->end, room)
+         : ftruncate(store->fd, header->end + room) ? ngx_errno : 0;
 
     if (rc) {
         ngx_log_error(NGX_LOG_EMERG, log, rc,
                       "no room for %uz bytes more in \"%V\" of \"queue\"",
-                      size, &store->file);
+                      room, &store->file);
         goto done;
     }
 
@@ -519,7 +562,7 @@ ngx_http_trace_store_append(ngx_http_trace_store_t *store, size_t size,
     e->offset = header->end;
     e->size = size;
 
-    header->end += size;
+    header->end += room;
 
     n = header->rings;
 
@@ -679,6 +722,7 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
     ngx_log_t *log)
 {
     uint64_t                       lost;
+    ngx_uint_t                     open;
     ngx_http_trace_ring_t         *ring;
     ngx_http_trace_store_entry_t  *e;
 
@@ -691,8 +735,9 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
 
     ring->n = n;
     ring->counters = &e->counters;
-    ring->memory = mmap(NULL, e->size, PROT_READ|PROT_WRITE, MAP_SHARED,
-                        store->fd, e->offset);
+    ring->memory = mmap(NULL, e->size + NGX_HTTP_TRACE_STORE_TABLE,
+                        PROT_READ|PROT_WRITE, MAP_SHARED, store->fd,
+                        e->offset);
 
     if (ring->memory == MAP_FAILED) {
         ngx_log_error(NGX_LOG_ALERT, log, ngx_errno,
@@ -708,7 +753,7 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
         lost = e->counters.queued;
 
         if (otlp_queue_create(&ring->queue, ring->memory, e->size) != 0) {
-            munmap(ring->memory, e->size);
+            munmap(ring->memory, e->size + NGX_HTTP_TRACE_STORE_TABLE);
             goto failed;
         }
 
@@ -719,6 +764,19 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
 
             e->counters.dropped[NGX_HTTP_TRACE_DAMAGED] += lost;
         }
+    }
+
+    ngx_http_trace_active_init(ring,
+                       (ngx_http_trace_active_t *) (ring->memory + e->size),
+                       &e->places);
+
+    open = ngx_http_trace_active_adopt(ring, store->channel);
+
+    if (open) {
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "%ui open %V spans of a worker that is gone end with "
+                      "worker_exit", open,
+                      &ngx_http_trace_pipeline_names[store->channel]);
     }
 
     ngx_http_trace_ring_update(ring);
@@ -746,7 +804,7 @@ ngx_http_trace_ring_leave(ngx_http_trace_store_t *store,
 
     e = &store->header->entries[ring->n];
 
-    munmap(ring->memory, e->size);
+    munmap(ring->memory, e->size + NGX_HTTP_TRACE_STORE_TABLE);
     ngx_free(ring);
 
     e->pid = 0;

@@ -256,31 +256,31 @@ ngx_http_trace_name_method(ngx_http_trace_known_t *method, ngx_str_t *name)
 
 ngx_int_t
 ngx_http_trace_semconv_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_http_trace_pipeline_conf_t *pcf,
+    ngx_http_trace_known_t *method, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_str_t *name)
 {
     u_char     *p;
-    ngx_str_t   method;
+    ngx_str_t   word;
 
-    if (facts->method->number == NGX_HTTP_GET) {
+    if (method->number == NGX_HTTP_GET) {
         *name = pcf->get;
         return NGX_OK;
     }
 
-    ngx_http_trace_name_method(facts->method, &method);
+    ngx_http_trace_name_method(method, &word);
 
     if (pcf->route.len == 0) {
-        *name = method;
+        *name = word;
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, method.len + 1 + pcf->route.len);
+    p = ngx_pnalloc(r->pool, word.len + 1 + pcf->route.len);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
     name->data = p;
-    name->len = ngx_sprintf(p, "%V %V", &method, &pcf->route) - p;
+    name->len = ngx_sprintf(p, "%V %V", &word, &pcf->route) - p;
 
     return NGX_OK;
 }

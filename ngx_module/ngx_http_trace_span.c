@@ -22,6 +22,8 @@ typedef struct {
 } ngx_http_trace_request_t;
 
 
+static ngx_inline uint32_t ngx_http_trace_span_flags(
+    ngx_http_trace_span_ctx_t *sc);
 static ngx_uint_t ngx_http_trace_kept(ngx_http_request_t *r,
     ngx_http_trace_span_ctx_t *sc);
 static ngx_inline void ngx_http_trace_pipeline_spans(
@@ -32,7 +34,8 @@ static void ngx_http_trace_drop_children(ngx_http_trace_ctx_t *ctx,
     ngx_uint_t pipeline);
 static ngx_int_t ngx_http_trace_span_queue(ngx_uint_t pipeline,
     ngx_str_t *routing, otlp_span_head_t *head, uint64_t end,
-    ngx_http_trace_write_pt write, void *data);
+    ngx_http_trace_write_pt write, void *data,
+    ngx_http_trace_active_t *active);
 static int ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
 static ngx_int_t ngx_http_trace_routing(ngx_http_request_t *r,
@@ -42,6 +45,108 @@ static void ngx_http_trace_span_name(ngx_http_request_t *r,
     traceparent_view_t *view);
 static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
     otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
+
+
+/* for all to see, as far as there are places for it */
+
+void
+ngx_http_trace_request_open(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
+{
+    ngx_str_t                   name;
+    ngx_http_trace_active_t    *active;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    sc = &ctx->pipelines[pipeline];
+
+    active = ngx_http_trace_exporter_open(pipeline);
+
+    sc->active = active;
+
+    if (active == NULL) {
+        return;
+    }
+
+    ngx_memcpy(active->trace_id, sc->outbound.trace_id,
+               TRACEPARENT_TRACE_ID_SIZE);
+    ngx_memcpy(active->span_id, sc->outbound.parent_id,
+               TRACEPARENT_SPAN_ID_SIZE);
+
+    active->parent = sc->parent;
+
+    if (sc->parent) {
+        ngx_memcpy(active->parent_id, sc->inbound.parent_id,
+                   TRACEPARENT_SPAN_ID_SIZE);
+    }
+
+    active->start = ctx->start;
+    active->flags = ngx_http_trace_span_flags(sc);
+    active->phase = NGX_HTTP_TRACE_ACCESS;
+    active->routing_len = 0;
+    active->name_len = 0;
+
+    if (ngx_http_trace_semconv_name(r, ngx_http_trace_method(r->method,
+                                                             &r->method_name),
+                                    pcf, &name)
+        == NGX_OK)
+    {
+        active->name_len = ngx_min(name.len, NGX_HTTP_TRACE_ACTIVE_NAME);
+        ngx_memcpy(active->name, name.data, active->name_len);
+    }
+
+    ngx_http_trace_active_opened(active);
+}
+
+
+/*
+ * It has come to its content handler, and whoever has a say in whose it is has
+ * spoken.
+ */
+
+void
+ngx_http_trace_request_content(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx)
+{
+    ngx_str_t                   routing;
+    ngx_http_trace_active_t    *active;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
+
+    active = ctx->pipelines[NGX_HTTP_TRACE_USER].active;
+
+    if (active == NULL) {
+        return;
+    }
+
+    active->routing_len = 0;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->routing
+        && ngx_http_trace_value_peek(r, tlcf->routing, &routing) == NGX_OK
+        && routing.len <= NGX_HTTP_TRACE_ACTIVE_ROUTING)
+    {
+        ngx_memcpy(active->routing, routing.data, routing.len);
+        active->routing_len = routing.len;
+    }
+}
+
+
+/* how far the request has come, for the operator */
+
+void
+ngx_http_trace_request_phase(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_phase_e phase)
+{
+    ngx_http_trace_active_t  *active;
+
+    active = ctx->pipelines[NGX_HTTP_TRACE_INTERNAL].active;
+
+    if (active && r == r->main) {
+        active->phase = phase;
+    }
+}
 
 
 /* the user's first: the internal span links to it if it was queued */
@@ -145,15 +250,14 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     head.tracestate.data = sc->tracestate.data;
     head.tracestate.len = sc->tracestate.len;
     head.start_time = ctx->start;
-    head.flags = (sc->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
-                 | OTLP_FLAG_HAS_IS_REMOTE
-                 | (sc->parent ? OTLP_FLAG_IS_REMOTE : 0);
+    head.flags = ngx_http_trace_span_flags(sc);
     head.kind = OTLP_SPAN_KIND_SERVER;
 
     ngx_http_trace_span_name(r, request->facts, pipeline, &head.name);
 
     if (ngx_http_trace_span_queue(pipeline, &routing, &head, ctx->end,
-                                  ngx_http_trace_request_write, request)
+                                  ngx_http_trace_request_write, request,
+                                  sc->active)
         == NGX_OK)
     {
         sc->queued = 1;
@@ -162,6 +266,15 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     if (ctx->children) {
         ngx_http_trace_children(request, pipeline, &routing);
     }
+}
+
+
+static ngx_inline uint32_t
+ngx_http_trace_span_flags(ngx_http_trace_span_ctx_t *sc)
+{
+    return (sc->outbound.flags & TRACEPARENT_FLAGS_KNOWN)
+           | OTLP_FLAG_HAS_IS_REMOTE
+           | (sc->parent ? OTLP_FLAG_IS_REMOTE : 0);
 }
 
 
@@ -208,7 +321,7 @@ ngx_http_trace_children(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
         child->type->head(child, pipeline, &head);
 
         (void) ngx_http_trace_span_queue(pipeline, routing, &head, child->end,
-                                         child->type->write, child);
+                                         child->type->write, child, NULL);
     }
 }
 
@@ -279,7 +392,7 @@ ngx_http_trace_span_queue(ngx_uint_t pipeline, ngx_str_t *routing,
 
     otlp_span_end(&span, end, status, &frame);
 
-    ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len);
+    ngx_http_trace_exporter_commit(pipeline, frame.data, frame.len, active);
 
     return NGX_OK;
 }
@@ -367,13 +480,10 @@ ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
 }
 
 
-/* the routing becomes a header's value, so it must be fit for that */
-
 static ngx_int_t
 ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
     ngx_str_t *routing)
 {
-    size_t                      i;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     if (pipeline != NGX_HTTP_TRACE_USER) {
@@ -391,21 +501,7 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
         return NGX_ERROR;
     }
 
-    if (routing->len == 0
-        || routing->len > OTLP_QUEUE_ROUTING_MAX
-        || routing->data[0] == ' '
-        || routing->data[routing->len - 1] == ' ')
-    {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < routing->len; i++) {
-        if (routing->data[i] < 0x20 || routing->data[i] > 0x7e) {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
+    return ngx_http_trace_check_routing(routing);
 }
 
 
@@ -430,7 +526,8 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     }
 
     if (name.len == 0
-        && ngx_http_trace_semconv_name(r, facts, pcf, &name) != NGX_OK)
+        && ngx_http_trace_semconv_name(r, facts->method, pcf, &name)
+           != NGX_OK)
     {
         ngx_str_null(&name);
     }

@@ -578,6 +578,9 @@ ngx_http_trace_upstream_get(ngx_peer_connection_t *pc, void *data)
 
     up->attempt = attempt;
 
+    ngx_http_trace_request_phase(up->request, up->ctx,
+                                 NGX_HTTP_TRACE_UPSTREAM);
+
     u->output.output_filter = ngx_http_trace_upstream_output;
     u->output.filter_ctx = up;
 
@@ -610,6 +613,8 @@ ngx_http_trace_upstream_free(ngx_peer_connection_t *pc, void *data,
         }
 
         ngx_http_trace_attempt_end(up, attempt, pc, state);
+        ngx_http_trace_request_phase(up->request, up->ctx,
+                                     NGX_HTTP_TRACE_RESPONSE);
     }
 
     up->free(pc, up->data, state);

@@ -270,6 +270,58 @@ ngx_http_trace_value_read(ngx_http_request_t *r, ngx_http_trace_value_t *value,
 }
 
 
+/*
+ * The value of this moment, of one that is to be read later: what variables
+ * are asked for it is forgotten, since they may have other values then.
+ */
+
+ngx_int_t
+ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
+    ngx_str_t *text)
+{
+    size_t                      size;
+    ngx_int_t                   rc;
+    ngx_http_variable_value_t  *variables, *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    if (value->variable == NGX_ERROR) {
+
+        if (value->complex.lengths == NULL) {
+            *text = value->complex.value;
+            return NGX_OK;
+        }
+
+    } else {
+        v = &r->variables[value->variable];
+
+        if (v->valid && !v->no_cacheable) {
+            text->len = v->len;
+            text->data = v->data;
+            return NGX_OK;
+        }
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    size = cmcf->variables.nelts * sizeof(ngx_http_variable_value_t);
+
+    variables = ngx_palloc(r->pool, size);
+    if (variables == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(variables, r->variables, size);
+
+    rc = ngx_http_trace_value_read(r, value, text);
+
+    ngx_memcpy(r->variables, variables, size);
+
+    (void) ngx_pfree(r->pool, variables);
+
+    return rc;
+}
+
+
 /* of an "if=" and the like: what is neither empty nor 0 */
 
 ngx_uint_t
