@@ -343,7 +343,7 @@ ngx_http_trace_drop_children(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
 static ngx_int_t
 ngx_http_trace_span_queue(ngx_uint_t pipeline, ngx_str_t *routing,
     otlp_span_head_t *head, uint64_t end, ngx_http_trace_write_pt write,
-    void *data)
+    void *data, ngx_http_trace_active_t *active)
 {
     int                  status;
     size_t               min, room;

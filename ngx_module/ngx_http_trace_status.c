@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_trace_module.h"
+#include "ngx_http_trace_status.h"
 
 
 #define NGX_HTTP_TRACE_STATUS_BUFFER  4096
@@ -19,6 +19,7 @@ typedef struct {
     uint64_t                      age;        /* ms */
     uint64_t                      up;
     uint64_t                      since;      /* ms since 1970 */
+    ngx_http_trace_open_spans_t   open;       /* not shown of users' */
 } ngx_http_trace_status_t;
 
 
@@ -31,23 +32,12 @@ typedef struct {
     unsigned                      counter:1;  /* else a gauge */
     unsigned                      msec:1;     /* is shown in seconds */
     unsigned                      ended:1;    /* only if a request has ended */
+    unsigned                      open:1;     /* of the internal alone */
 } ngx_http_trace_metric_t;
 
 
-/* a response, as it grows */
-
-typedef struct {
-    ngx_pool_t                   *pool;
-    ngx_chain_t                  *out;
-    ngx_chain_t                 **last;
-    ngx_buf_t                    *buf;
-    off_t                         size;
-    ngx_int_t                     rc;         /* NGX_ERROR: no memory */
-} ngx_http_trace_output_t;
-
-
 static ngx_int_t ngx_http_trace_status_handler(ngx_http_request_t *r);
-static void ngx_http_trace_status_read(ngx_http_request_t *r,
+static ngx_int_t ngx_http_trace_status_read(ngx_http_request_t *r,
     ngx_http_trace_status_t *status);
 static void ngx_http_trace_status_prometheus(ngx_http_trace_output_t *output,
     ngx_http_trace_status_t *status);
@@ -60,8 +50,10 @@ static void ngx_http_trace_status_object(ngx_http_trace_output_t *output,
 static void ngx_http_trace_status_value(ngx_http_trace_output_t *output,
     ngx_http_trace_status_t *status, ngx_http_trace_metric_t *metric,
     ngx_uint_t n);
-static void ngx_http_trace_status_write(ngx_http_trace_output_t *output,
-    const char *fmt, ...);
+static void ngx_http_trace_status_chrome(ngx_http_trace_output_t *output,
+    ngx_http_trace_status_t *status);
+static ngx_uint_t ngx_http_trace_status_shown(ngx_http_trace_status_t *status,
+    ngx_http_trace_metric_t *metric);
 static ngx_int_t ngx_http_trace_status_send(ngx_http_request_t *r,
     ngx_http_trace_output_t *output, ngx_str_t *type);
 
@@ -74,57 +66,61 @@ static ngx_http_trace_metric_t  ngx_http_trace_metrics[] = {
 
     { ngx_string("spans_recorded"),
       "Spans of requests that have ended.",
-      ngx_http_trace_status_offset(counters.recorded), NULL, 1, 1, 0, 0 },
+      ngx_http_trace_status_offset(counters.recorded), NULL, 1, 1, 0, 0, 0 },
 
     { ngx_string("spans_exported"),
       "Spans that the receiver has taken.",
-      ngx_http_trace_status_offset(counters.exported), NULL, 1, 1, 0, 0 },
+      ngx_http_trace_status_offset(counters.exported), NULL, 1, 1, 0, 0, 0 },
 
     { ngx_string("spans_dropped"),
       "Spans that are lost, by reason.",
       ngx_http_trace_status_offset(counters.dropped),
-      ngx_http_trace_drop_names, NGX_HTTP_TRACE_DROPS, 1, 0, 0 },
+      ngx_http_trace_drop_names, NGX_HTTP_TRACE_DROPS, 1, 0, 0, 0 },
 
     { ngx_string("export_requests"),
       "Requests sent to the receiver, retries included.",
-      ngx_http_trace_status_offset(counters.requests), NULL, 1, 1, 0, 0 },
+      ngx_http_trace_status_offset(counters.requests), NULL, 1, 1, 0, 0, 0 },
 
     { ngx_string("export_failures"),
       "Requests to the receiver that have failed, by reason.",
       ngx_http_trace_status_offset(counters.failed),
-      ngx_http_trace_failure_names, NGX_HTTP_TRACE_FAILURES, 1, 0, 0 },
+      ngx_http_trace_failure_names, NGX_HTTP_TRACE_FAILURES, 1, 0, 0, 0 },
 
     { ngx_string("export_retries"),
       "Requests that have sent the spans of another one again.",
-      ngx_http_trace_status_offset(counters.retries), NULL, 1, 1, 0, 0 },
+      ngx_http_trace_status_offset(counters.retries), NULL, 1, 1, 0, 0, 0 },
 
     { ngx_string("export_bytes"),
       "Bytes of the bodies of requests to the receiver.",
-      ngx_http_trace_status_offset(counters.bytes), NULL, 1, 1, 0, 0 },
+      ngx_http_trace_status_offset(counters.bytes), NULL, 1, 1, 0, 0, 0 },
 
     { ngx_string("export_up"),
       "Whether the last request to the receiver has succeeded.",
-      ngx_http_trace_status_offset(up), NULL, 1, 0, 0, 1 },
+      ngx_http_trace_status_offset(up), NULL, 1, 0, 0, 1, 0 },
 
     { ngx_string("export_up_changed_timestamp_seconds"),
       "When nginx_trace_export_up became what it is.",
-      ngx_http_trace_status_offset(since), NULL, 1, 0, 1, 1 },
+      ngx_http_trace_status_offset(since), NULL, 1, 0, 1, 1, 0 },
 
     { ngx_string("queue_spans"),
       "Spans in the queues.",
-      ngx_http_trace_status_offset(counters.queued), NULL, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.queued), NULL, 1, 0, 0, 0, 0 },
 
     { ngx_string("queue_bytes"),
       "Bytes of the queues that are in use.",
-      ngx_http_trace_status_offset(counters.queue_used), NULL, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.queue_used), NULL, 1, 0, 0, 0, 0 },
 
     { ngx_string("queue_size_bytes"),
       "Bytes of the queues of all workers.",
-      ngx_http_trace_status_offset(queue_size), NULL, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(queue_size), NULL, 1, 0, 0, 0, 0 },
 
     { ngx_string("queue_oldest_seconds"),
       "For how long the oldest span has been in a queue.",
-      ngx_http_trace_status_offset(age), NULL, 1, 0, 1, 0 },
+      ngx_http_trace_status_offset(age), NULL, 1, 0, 1, 0, 0 },
+
+    { ngx_string("open_spans"),
+      "Spans of requests that have not ended.",
+      ngx_http_trace_status_offset(open.n), NULL, 1, 0, 0, 0, 1 },
 };
 
 #define NGX_HTTP_TRACE_METRICS                                                \
@@ -144,7 +140,10 @@ static struct {
       ngx_http_trace_status_prometheus },
     { ngx_string("format=json"),
       ngx_string("application/json"),
-      ngx_http_trace_status_json }
+      ngx_http_trace_status_json },
+    { ngx_string("format=chrome"),
+      ngx_string("application/json"),
+      ngx_http_trace_status_chrome }
 };
 
 #define NGX_HTTP_TRACE_STATUS_FORMATS                                         \
@@ -177,7 +176,10 @@ ngx_http_trace_status_handler(ngx_http_request_t *r)
     output.pool = r->pool;
     output.last = &output.out;
 
-    ngx_http_trace_status_read(r, status);
+    if (ngx_http_trace_status_read(r, status) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     ngx_http_trace_status_formats[tlcf->status].write(&output, status);
 
     if (output.rc != NGX_OK) {
@@ -189,7 +191,7 @@ ngx_http_trace_status_handler(ngx_http_request_t *r)
 }
 
 
-static void
+static ngx_int_t
 ngx_http_trace_status_read(ngx_http_request_t *r,
     ngx_http_trace_status_t *status)
 {
@@ -224,7 +226,17 @@ ngx_http_trace_status_read(ngx_http_request_t *r,
         if (summary.counters.oldest && summary.counters.oldest < now) {
             status->age = now - summary.counters.oldest;
         }
+
+        if (i == NGX_HTTP_TRACE_INTERNAL
+            && ngx_http_trace_open_spans_read(r->pool, ecf->store,
+                                              &status->open)
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
     }
+
+    return NGX_OK;
 }
 
 
@@ -262,7 +274,10 @@ ngx_http_trace_status_samples(ngx_http_trace_output_t *output,
 {
     ngx_uint_t  n;
 
-    if (status->pipeline == NULL || (metric->ended && status->since == 0)) {
+    if (status->pipeline == NULL
+        || !ngx_http_trace_status_shown(status, metric)
+        || (metric->ended && status->since == 0))
+    {
         return;
     }
 
@@ -282,6 +297,18 @@ ngx_http_trace_status_samples(ngx_http_trace_output_t *output,
         ngx_http_trace_status_value(output, status, metric, n);
         ngx_http_trace_status_write(output, "\n");
     }
+}
+
+
+/* what users have open is theirs */
+
+static ngx_uint_t
+ngx_http_trace_status_shown(ngx_http_trace_status_t *status,
+    ngx_http_trace_metric_t *metric)
+{
+    return !metric->open
+           || status->pipeline
+              == &ngx_http_trace_pipeline_names[NGX_HTTP_TRACE_INTERNAL];
 }
 
 
@@ -309,6 +336,15 @@ ngx_http_trace_status_json(ngx_http_trace_output_t *output,
 
 
 static void
+ngx_http_trace_status_chrome(ngx_http_trace_output_t *output,
+    ngx_http_trace_status_t *status)
+{
+    ngx_http_trace_open_spans_chrome(output,
+                                     &status[NGX_HTTP_TRACE_INTERNAL].open);
+}
+
+
+static void
 ngx_http_trace_status_object(ngx_http_trace_output_t *output,
     ngx_http_trace_status_t *status)
 {
@@ -318,8 +354,21 @@ ngx_http_trace_status_object(ngx_http_trace_output_t *output,
     for (i = 0; i < NGX_HTTP_TRACE_METRICS; i++) {
         metric = &ngx_http_trace_metrics[i];
 
-        ngx_http_trace_status_write(output, "%s    \"%V\": ",
-                                    i ? ",\n" : "{\n", &metric->name);
+        if (!ngx_http_trace_status_shown(status, metric)) {
+            continue;
+        }
+
+        ngx_http_trace_status_write(output, "%s    \"%V%s\": ",
+                                    i ? ",\n" : "{\n", &metric->name,
+                                    metric->open ? "_total" : "");
+
+        if (metric->open) {
+            ngx_http_trace_status_value(output, status, metric, 0);
+            ngx_http_trace_status_write(output, ",\n    \"%V\": ",
+                                        &metric->name);
+            ngx_http_trace_open_spans_json(output, &status->open);
+            continue;
+        }
 
         if (metric->ended && status->since == 0) {
             ngx_http_trace_status_write(output, "null");
@@ -365,7 +414,7 @@ ngx_http_trace_status_value(ngx_http_trace_output_t *output,
 
 /* what does not fit into a buffer goes to the start of the next one, whole */
 
-static void
+void
 ngx_http_trace_status_write(ngx_http_trace_output_t *output,
     const char *fmt, ...)
 {
@@ -468,7 +517,8 @@ ngx_http_trace_status_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (tlcf->status == NGX_CONF_UNSET_UINT) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\" in \"trace_status\", "
-                           "write \"format=prometheus\" or \"format=json\"",
+                           "write \"format=prometheus\", \"format=json\" "
+                           "or \"format=chrome\"",
                            format);
         return NGX_CONF_ERROR;
     }

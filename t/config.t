@@ -535,7 +535,8 @@ is(message($exporters, "\nlocation /a { $_->[0] }"), "$_->[1] in $conf:8",
    $_->[0]) for (
     ['trace_status a b;', "$arguments \"trace_status\" directive"],
     ['trace_status format=xml;', 'invalid parameter "format=xml" in'
-     . ' "trace_status", write "format=prometheus" or "format=json"'],
+     . ' "trace_status", write "format=prometheus", "format=json" or'
+     . ' "format=chrome"'],
     ['trace_status; trace_status format=json;',
      '"trace_status" directive is duplicate'],
 );
