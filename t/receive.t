@@ -5,315 +5,17 @@ use strict;
 use warnings;
 
 use Compress::Zlib ();
-use File::Temp ();
 use IO::Select;
 use IO::Socket::INET;
-use IO::Socket::UNIX;
 use JSON::PP ();
-use List::Util ();
-use POSIX ();
-use Socket qw(SOCK_STREAM);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $command = ($ENV{TEST_BUILD} // 'build') . '/traceparent';
-my $dir     = File::Temp->newdir();
-my $socket  = "$dir/otlp.sock";
-
-my $trace_id = '4bf92f3577b34da6a3ce929d0e0e4736';
-my $span_id  = '00f067aa0ba902b7';
-my $json     = JSON::PP->new->utf8;
-
-my %running;
-
-END {
-    local $?;
-    kill KILL => keys %running;
-}
-
-
-# protobuf
-
-sub varint {
-    my ($n) = @_;
-
-    my $bytes = '';
-    while ($n > 0x7f) {
-        $bytes .= chr($n & 0x7f | 0x80);
-        $n >>= 7;
-    }
-
-    return $bytes . chr $n;
-}
-
-sub bytes   { varint($_[0] << 3 | 2) . varint(length $_[1]) . $_[1] }
-sub number  { varint($_[0] << 3) . varint($_[1]) }
-sub fixed64 { varint($_[0] << 3 | 1) . pack 'Q<', $_[1] }
-sub fixed32 { varint($_[0] << 3 | 5) . pack 'L<', $_[1] }
-sub id      { bytes($_[0], pack 'H*', $_[1]) }
-
-sub string_value { bytes(1, $_[0]) }
-sub int_value    { number(3, $_[0]) }
-sub attribute    { bytes(1, $_[0]) . bytes(2, $_[1]) }
-
-# The fields of a span; those in |more| are appended as they are.
-sub span {
-    my (%of) = (
-        trace => $trace_id,
-        id    => $span_id,
-        name  => 'GET /',
-        kind  => 2,
-        start => 1_700_000_000_000_000_000,
-        ms    => 12.3,
-        more  => '',
-        @_
-    );
-
-    return
-        id(1, $of{trace})
-      . id(2, $of{id})
-      . (defined $of{parent} ? id(4, $of{parent}) : '')
-      . bytes(5, $of{name})
-      . number(6, $of{kind})
-      . fixed64(7, $of{start})
-      . fixed64(8, $of{start} + int($of{ms} * 1e6))
-      . $of{more};
-}
-
-sub request_of {
-    my ($service, @spans) = @_;
-
-    return bytes(1,
-        bytes(1, bytes(1, attribute('service.name', string_value($service))))
-          . bytes(2,
-            bytes(1, bytes(1, 'test') . bytes(2, '1.0'))
-              . join '', map { bytes(2, $_) } @spans));
-}
-
-sub request { request_of('shop', @_) }
-
-
-# the receiver
-
-# Starts one and waits until it listens. Returns what is known of it.
-sub start {
-    my (@args) = @_;
-
-    return start_into(undef, @args);
-}
-
-sub start_into {
-    my ($out, @args) = @_;
-
-    my $n      = 1 + keys %running;
-    my %server = (
-        out => "$dir/out.$n." . int(rand 1e9),
-        err => "$dir/err.$n." . int(rand 1e9),
-    );
-
-    $server{pid} = fork // die "fork: $!";
-
-    if ($server{pid} == 0) {
-        if (!defined $out) {
-            open STDOUT, '>', $server{out} or POSIX::_exit(99);
-        }
-        elsif ($out ne 'closed') {
-            open STDOUT, '>&', $out or POSIX::_exit(99);
-        }
-
-        open STDERR, '>', $server{err} or POSIX::_exit(99);
-        POSIX::close(1) if ($out // '') eq 'closed';
-        exec { $command } $command, 'receive', @args
-          or POSIX::_exit(99);
-    }
-
-    $running{ $server{pid} } = 1;
-
-    wait_for(sub { slurp($server{err}) =~ /^listening on (.*)$/m })
-      or diag('not listening: ', slurp($server{err}));
-    ($server{name}) = slurp($server{err}) =~ /^listening on (.*)$/m;
-
-    return \%server;
-}
-
-# Waits for its end. Returns its exit code, or a text about what went wrong.
-sub ended {
-    my ($server) = @_;
-
-    my $done = wait_for(sub {
-        waitpid($server->{pid}, POSIX::WNOHANG()) == $server->{pid};
-    });
-    return 'still running' if !$done;
-
-    my $status = $?;
-    delete $running{ $server->{pid} };
-
-    return $status & 127 ? "signal " . ($status & 127) : $status >> 8;
-}
-
-sub stop {
-    my ($server) = @_;
-
-    kill TERM => $server->{pid};
-
-    return ended($server);
-}
-
-sub wait_for {
-    my ($true) = @_;
-
-    for (my $end = time + 15; time < $end; sleep 0.02) {
-        return 1 if $true->();
-    }
-
-    return 0;
-}
-
-sub slurp {
-    my ($name) = @_;
-
-    open my $file, '<:raw', $name or return '';
-    local $/;
-
-    return scalar(<$file>) // '';
-}
-
-sub out { slurp($_[0]{out}) }
-
-sub spans { map { $json->decode($_) } split /\n/, out($_[0]) }
-
-# In KiB; nothing where AddressSanitizer has made it a multiple.
-sub memory {
-    my ($server, $field) = @_;
-
-    return 0 if $ENV{ASAN_OPTIONS};
-
-    my ($kib) = slurp("/proc/$server->{pid}/status") =~ /^$field:\s*(\d+)/m;
-
-    return $kib;
-}
-
-
-# Seconds of CPU that it has taken.
-sub cpu {
-    my ($server) = @_;
-
-    my ($user, $system)
-      = (split ' ', slurp("/proc/$server->{pid}/stat"))[13, 14];
-
-    return ($user + $system) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
-}
-
-
-# HTTP
-
-sub connection {
-    my $client
-      = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $_[0] // $socket);
-
-    return $client;
-}
-
-sub head {
-    my (%headers) = @_;
-
-    my $method = delete $headers{':method'} // 'POST';
-    my $path   = delete $headers{':path'}   // '/v1/traces';
-    %headers = (
-        'Host'         => 'localhost',
-        'Content-Type' => 'application/x-protobuf',
-        %headers
-    );
-
-    return join "\r\n", "$method $path HTTP/1.1",
-      (map { defined $headers{$_} ? "$_: $headers{$_}" : () }
-          sort keys %headers),
-      '', '';
-}
-
-sub message {
-    my ($body, %headers) = @_;
-
-    return head('Content-Length' => length $body, %headers) . $body;
-}
-
-sub chunked {
-    my ($size, $body, %headers) = @_;
-
-    my $chunks = join '',
-      map { sprintf "%x\r\n%s\r\n", length $_, $_ } unpack "(a$size)*", $body;
-
-    return head('Transfer-Encoding' => 'chunked', %headers)
-      . "${chunks}0\r\n\r\n";
-}
-
-# Sends all of it, whether or not the server wants to read it.
-sub send_all {
-    my ($client, $data) = @_;
-
-    local $SIG{PIPE} = 'IGNORE';
-
-    my $offset = 0;
-    while ($offset < length $data) {
-        my $n = syswrite $client, $data, 65536, $offset;
-        return 0 if !defined $n;
-        $offset += $n;
-    }
-
-    return 1;
-}
-
-# Reads one response. Returns its status, body and headers.
-sub response {
-    my ($client) = @_;
-
-    my $data   = '';
-    my $select = IO::Select->new($client);
-    my ($head, $body, $length);
-
-    while (1) {
-        if (!defined $head && $data =~ s/\A(.*?\r\n)\r\n//s) {
-            $head = $1;
-            ($length) = $head =~ /^content-length: *(\d+)/mi;
-            if ($head =~ m{\AHTTP/1.1 100}) {
-                undef $head;
-                next;
-            }
-        }
-
-        last if defined $head && length $data >= ($length // 0);
-        return ('timeout') if !$select->can_read(15);
-        my $n = sysread $client, $data, 65536, length $data;
-        last if !$n;
-    }
-
-    return ('closed') if !defined $head;
-    my ($status) = $head =~ m{\AHTTP/1.1 (\d+)};
-
-    return ($status, $data, $head);
-}
-
-sub post {
-    my ($body, %headers) = @_;
-
-    my $client = connection() or return ("connect: $!");
-    send_all($client, message($body, %headers));
-
-    return response($client);
-}
-
-sub status_of { (post(@_))[0] }
+use ReceiveCommand;
 
 
 # What is in one of these must not matter to the next one: each ends with the
 # receiver alive and answering.
-
-sub alive {
-    my ($what) = @_;
-
-    is(status_of(request(span())), 200, "answers after $what");
-}
-
 
 subtest 'one line of JSON for each span' => sub {
     my $server = start('--json', "unix:$socket");
@@ -351,7 +53,7 @@ subtest 'one line of JSON for each span' => sub {
         200, 'is accepted');
 
     my $line = out($server);
-    my ($span) = spans($server);
+    my ($span) = lines($server);
     is_deeply($span, {
         resource       => { 'service.name' => 'shop' },
         scope          => { name => 'test', version => '1.0' },
@@ -402,7 +104,7 @@ subtest 'one line of JSON for each span' => sub {
 
     post(request(span(kind => 77, more => bytes(15, number(3, 1))),
             span(id => '22' x 8, kind => 3)));
-    (undef, my @two) = spans($server);
+    (undef, my @two) = lines($server);
     is_deeply([map { [@$_{qw(span_id kind request parent_span_id)},
             $_->{status}{code}] } @two],
         [[$span_id, '77', 2, '', 'OK'], ['22' x 8, 'CLIENT', 2, '', 'UNSET']],
@@ -423,7 +125,7 @@ subtest 'headers that come twice, or are not UTF-8' => sub {
     send_all($client, $head . $body);
     is((response($client))[0], 200, 'are accepted');
 
-    my ($span) = spans($server);
+    my ($span) = lines($server);
     is($span->{headers}{'x-a'}, '1, 2', 'are one list');
     is($span->{headers}{'x-b'}, "\x{fffd}", 'are mended');
     is(stop($server), 0, 'ends');
@@ -449,7 +151,8 @@ subtest 'answers as a collector does' => sub {
     is(status_of(request(span()), ':path' => '/'), 404, 'path /');
     is(status_of(request(span()), ':path' => '/v1/traces/'), 404,
         'path with a slash too many');
-    is(status_of(request(span()), ':path' => '/v1/logs'), 404, 'path of logs');
+    is(status_of(request(span()), ':path' => '/v1/metrics'), 404,
+        'path of metrics');
     is(status_of(request(span()), ':path' => '/v1/traces?a=b'), 200,
         'path with a query');
 
@@ -481,7 +184,7 @@ subtest 'answers as a collector does' => sub {
     is(status_of(request(span()), 'Content-Encoding' => 'identity'), 200,
         'content-encoding identity');
     is(stop($server), 0, 'ends');
-    is(scalar(my @spans = spans($server)), 6, 'printed what it accepted');
+    is(scalar(my @spans = lines($server)), 6, 'printed what it accepted');
     like(slurp($server->{err}), qr/refused a request: 400, \S/,
         'told of a refusal');
 };
@@ -572,7 +275,7 @@ subtest 'bodies: gzip, chunks, sizes' => sub {
 
     send_all($client, message($gzip . Compress::Zlib::memGzip($body), %gzip));
     is((response($client))[0], 200, 'two gzip members');
-    is(scalar(my @spans = spans($server)), 9, 'make one body');
+    is(scalar(my @spans = lines($server)), 9, 'make one body');
 
     send_all($client, head('Content-Length' => length $body,
             'Expect' => '100-continue'));
@@ -743,7 +446,7 @@ subtest 'many clients at one time' => sub {
     send_all($_, $whole) for @clients;
     is(scalar(grep { (response($_))[0] eq '200' } @clients), 200,
         'and again on the same connections');
-    is(scalar(my @spans = spans($server)), 400, 'all is printed');
+    is(scalar(my @spans = lines($server)), 400, 'all is printed');
 
     is(stop($server), 0, 'ends while they are connected');
 };
@@ -773,7 +476,7 @@ subtest '--count and --timeout' => sub {
     is(join(' ', (response($client))[0, 1]), "200 \x0a\0",
         'the last request is answered');
     is(ended($server), 0, 'then it ends');
-    is(scalar(my @spans = spans($server)), 3, 'all are printed');
+    is(scalar(my @spans = lines($server)), 3, 'all are printed');
     ok(!-e $socket, 'removes its socket');
 
     $server = start('--json', '--count', 2, '--timeout', 0.3,
@@ -922,31 +625,6 @@ subtest 'nobody reads the output' => sub {
 
 
 # the tree
-
-$ENV{LC_ALL} = 'C.UTF-8';
-delete $ENV{NO_COLOR};
-
-my $t0 = 1_700_000_000_000_000_000;
-
-# The printed trees of what |posts| says, each a body and headers.
-sub tree_of {
-    my ($args, @posts) = @_;
-
-    my $server = start(@$args, "unix:$socket");
-    for (@posts) {
-        is(status_of(@$_), 200, 'is accepted');
-    }
-    is(stop($server), 0, 'ends');
-
-    return out($server);
-}
-
-# Attributes as that field: names and values.
-sub attributes {
-    my ($field, @of) = @_;
-
-    return join '', map { bytes($field, attribute(@$_)) } List::Util::pairs(@of);
-}
 
 sub http_status {
     attributes(9, 'http.response.status_code' => int_value($_[0]));

@@ -12,8 +12,6 @@
 
 #define NUL_STANDS_FOR 0x1a
 
-#define COLLECTOR(name) opentelemetry__proto__collector__trace__v1__##name
-
 
 typedef struct {
     uint8_t *pos;
@@ -168,114 +166,28 @@ give_memory(void *data, void *memory)
 }
 
 
-/* "All zeroes or of length other than 16 (8) bytes is considered invalid",
- * opentelemetry/proto/trace/v1/trace.proto. */
-static int
-is_id(const ProtobufCBinaryData *id, size_t len)
-{
-    static const uint8_t zeros[16];
-
-    return id->len == len && memcmp(id->data, zeros, len) != 0;
-}
-
-
-static const char *
-wrong_id(const span_message_t *span)
-{
-    size_t i;
-
-    if (!is_id(&span->trace_id, 16)) {
-        return "a trace_id is not 16 bytes, or all zero";
-    }
-
-    if (!is_id(&span->span_id, 8)) {
-        return "a span_id is not 8 bytes, or all zero";
-    }
-
-    if (span->parent_span_id.len != 0 && span->parent_span_id.len != 8) {
-        return "a parent_span_id is neither 8 bytes nor empty";
-    }
-
-    for (i = 0; i < span->n_links; i++) {
-        if (!is_id(&span->links[i]->trace_id, 16)
-            || !is_id(&span->links[i]->span_id, 8)) {
-            return "the trace_id or span_id of a link is invalid";
-        }
-    }
-
-    return NULL;
-}
-
-
-static const char *
-wrong_ids(const export_request_t *request)
-{
-    size_t i, j, k;
-    const char *why;
-    const scope_spans_t *scope_spans;
-    const resource_spans_t *resource_spans;
-
-    for (i = 0; i < request->n_resource_spans; i++) {
-        resource_spans = request->resource_spans[i];
-
-        for (j = 0; j < resource_spans->n_scope_spans; j++) {
-            scope_spans = resource_spans->scope_spans[j];
-
-            for (k = 0; k < scope_spans->n_spans; k++) {
-                why = wrong_id(scope_spans->spans[k]);
-
-                if (why != NULL) {
-                    return why;
-                }
-            }
-        }
-    }
-
-    return NULL;
-}
-
-
-export_request_t *
-decode_request(uint8_t *body, size_t len, const char **why)
+ProtobufCMessage *
+decode(const ProtobufCMessageDescriptor *type, uint8_t *body, size_t len,
+    const char **why)
 {
     size_t left = DECODE_MEMORY_MAX;
-    bytes_t message;
-    export_request_t *request;
-    ProtobufCMessage *unpacked;
+    bytes_t bytes;
+    ProtobufCMessage *message;
     ProtobufCAllocator allocator = {take_memory, give_memory, &left};
 
-    static const ProtobufCMessageDescriptor *type
-        = &COLLECTOR(export_trace_service_request__descriptor);
-
     /* an empty body may have no address */
-    message.pos = body;
-    message.end = len > 0 ? body + len : body;
+    bytes.pos = body;
+    bytes.end = len > 0 ? body + len : body;
 
-    if (check_message(type, message, 1, why) != 0) {
+    if (check_message(type, bytes, 1, why) != 0) {
         return NULL;
     }
 
-    unpacked = protobuf_c_message_unpack(type, &allocator, len, body);
+    message = protobuf_c_message_unpack(type, &allocator, len, body);
 
-    if (unpacked == NULL) {
+    if (message == NULL) {
         *why = malformed;
-        return NULL;
     }
 
-    request = (export_request_t *) unpacked;
-    *why = wrong_ids(request);
-
-    if (*why != NULL) {
-        decode_free(request);
-        return NULL;
-    }
-
-    return request;
-}
-
-
-void
-decode_free(export_request_t *request)
-{
-    protobuf_c_message_free_unpacked((ProtobufCMessage *) request, NULL);
+    return message;
 }

@@ -8,7 +8,7 @@
 #include "json.h"
 
 
-/* What is the same for several spans. */
+/* What is the same for several lines. */
 typedef struct {
     FILE *out;
     json_t *headers;
@@ -260,14 +260,11 @@ status(const span_message_t *span)
 }
 
 
-static int
-print_span(const context_t *context, const span_message_t *span)
+static json_t *
+span(const context_t *context, const span_message_t *span)
 {
-    int rc;
-    json_t *object;
-
-    object = json_pack("{s:O, s:O, s:O, s:o, s:o, s:o, s:s, s:I, s:s, s:o, s:o,"
-                       " s:o, s:o, s:I, s:o, s:I, s:o, s:I, s:o, s:I}",
+    return json_pack("{s:O, s:O, s:O, s:o, s:o, s:o, s:s, s:I, s:s, s:o, s:o,"
+                     " s:o, s:o, s:I, s:o, s:I, s:o, s:I, s:o, s:I}",
         "resource", context->resource, "scope", context->scope, "headers",
         context->headers, "trace_id", hex(&span->trace_id), "span_id",
         hex(&span->span_id), "parent_span_id", hex(&span->parent_span_id),
@@ -283,37 +280,73 @@ print_span(const context_t *context, const span_message_t *span)
         (json_int_t) span->dropped_events_count, "links", links(span),
         "dropped_links_count", (json_int_t) span->dropped_links_count, "status",
         status(span), "request", (json_int_t) context->ordinal);
+}
+
+
+static json_t *
+record(const context_t *context, const record_message_t *record)
+{
+    return json_pack("{s:O, s:O, s:O, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:s,"
+                     " s:o, s:o, s:I, s:I}",
+        "resource", context->resource, "scope", context->scope, "headers",
+        context->headers, "event_name", record->event_name, "trace_id",
+        hex(&record->trace_id), "span_id", hex(&record->span_id), "time",
+        nanoseconds(record->time_unix_nano), "observed_time",
+        nanoseconds(record->observed_time_unix_nano), "flags",
+        (json_int_t) record->flags, "severity",
+        (json_int_t) record->severity_number, "severity_text",
+        record->severity_text, "body", any_value(record->body), "attributes",
+        attributes(record->n_attributes, record->attributes),
+        "dropped_attributes_count",
+        (json_int_t) record->dropped_attributes_count, "request",
+        (json_int_t) context->ordinal);
+}
+
+
+/* Prints |object|, which it frees, in a line. */
+static int
+print_line(FILE *out, json_t *object)
+{
+    int rc;
 
     if (object == NULL) {
         return -1;
     }
 
     /* ASCII, because a terminal obeys U+009B and its like */
-    rc = json_dumpf(object, context->out, JSON_COMPACT | JSON_ENSURE_ASCII);
+    rc = json_dumpf(object, out, JSON_COMPACT | JSON_ENSURE_ASCII);
     json_decref(object);
-    putc('\n', context->out);
+    putc('\n', out);
 
     return rc;
 }
 
 
 static int
-print_scope(context_t *context, const scope_spans_t *scope_spans)
+print_group(context_t *context, const export_group_t *group)
 {
     int rc;
     size_t i;
-    const Opentelemetry__Proto__Common__V1__InstrumentationScope *scope;
+    const scope_message_t *scope = group->scope;
+    const resource_message_t *resource = group->resource;
 
-    scope = scope_spans->scope;
+    context->resource = resource == NULL ? json_object()
+                                         : attributes(resource->n_attributes,
+                                             resource->attributes);
     context->scope
         = json_pack("{s:s, s:s}", "name", scope != NULL ? scope->name : "",
             "version", scope != NULL ? scope->version : "");
-    rc = context->scope == NULL ? -1 : 0;
+    rc = context->resource == NULL || context->scope == NULL ? -1 : 0;
 
-    for (i = 0; rc == 0 && i < scope_spans->n_spans; i++) {
-        rc = print_span(context, scope_spans->spans[i]);
+    for (i = 0; rc == 0 && i < group->n_spans; i++) {
+        rc = print_line(context->out, span(context, group->spans[i]));
     }
 
+    for (i = 0; rc == 0 && i < group->n_records; i++) {
+        rc = print_line(context->out, record(context, group->records[i]));
+    }
+
+    json_decref(context->resource);
     json_decref(context->scope);
 
     return rc;
@@ -321,27 +354,18 @@ print_scope(context_t *context, const scope_spans_t *scope_spans)
 
 
 int
-json_print(FILE *out, const export_request_t *request, json_t *headers,
-    unsigned long ordinal)
+json_print(
+    FILE *out, const export_t *request, json_t *headers, unsigned long ordinal)
 {
     int rc = 0;
-    size_t i, j;
     context_t context = {out, headers, NULL, NULL, ordinal};
-    const resource_spans_t *group;
+    export_group_t group = {NULL};
 
-    for (i = 0; rc == 0 && i < request->n_resource_spans; i++) {
-        group = request->resource_spans[i];
-        context.resource = group->resource == NULL
-                               ? json_object()
-                               : attributes(group->resource->n_attributes,
-                                   group->resource->attributes);
-        rc = context.resource == NULL ? -1 : 0;
-
-        for (j = 0; rc == 0 && j < group->n_scope_spans; j++) {
-            rc = print_scope(&context, group->scope_spans[j]);
+    while (rc == 0 && export_next(request, &group)) {
+        /* an empty one is not worth reading a large resource */
+        if (group.n_spans + group.n_records > 0) {
+            rc = print_group(&context, &group);
         }
-
-        json_decref(context.resource);
     }
 
     return rc;
@@ -349,31 +373,17 @@ json_print(FILE *out, const export_request_t *request, json_t *headers,
 
 
 int
-json_fits(const export_request_t *request, const json_t *headers)
+json_fits(const export_t *request, const json_t *headers)
 {
-    size_t i, j, common, head, scope;
+    size_t common;
     uint64_t total = 0;
-    const scope_spans_t *spans;
-    const resource_spans_t *group;
+    export_group_t group = {NULL};
 
-    head = json_dumpb(headers, NULL, 0, JSON_COMPACT | JSON_ENSURE_ASCII);
+    common = json_dumpb(headers, NULL, 0, JSON_COMPACT | JSON_ENSURE_ASCII);
 
-    for (i = 0; i < request->n_resource_spans; i++) {
-        group = request->resource_spans[i];
-        common = head;
-
-        if (group->resource != NULL) {
-            common
-                += protobuf_c_message_get_packed_size(&group->resource->base);
-        }
-
-        for (j = 0; j < group->n_scope_spans; j++) {
-            spans = group->scope_spans[j];
-            scope = spans->scope == NULL ? 0
-                                         : protobuf_c_message_get_packed_size(
-                                             &spans->scope->base);
-            total += (uint64_t) (common + scope) * spans->n_spans;
-        }
+    while (export_next(request, &group)) {
+        total += (uint64_t) (common + group.resource_size + group.scope_size)
+                 * (group.n_spans + group.n_records);
     }
 
     return total <= JSON_COMMON_MAX;

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "command.h"
-#include "decode.h"
+#include "export.h"
 #include "json.h"
 #include "listener.h"
 #include "output.h"
@@ -57,17 +57,17 @@ typedef struct {
 static const char help[]
     = "Usage: traceparent receive [--tree|--json] unix:PATH|HOST:PORT\n"
       "\n"
-      "Receives spans over OTLP/HTTP (POST /v1/traces, protobuf) and prints\n"
-      "them: each trace as a tree, or each span as a line of JSON. Listens on "
-      "a\n"
-      "Unix socket or on a loopback address; port 0 chooses a free one. Says\n"
-      "\"listening on ...\" on standard error when it is ready, and removes "
-      "its\n"
-      "socket when it ends, at SIGINT, SIGTERM or SIGHUP.\n"
+      "Receives spans and log records over OTLP/HTTP (POST /v1/traces and\n"
+      "/v1/logs, protobuf) and prints them: each trace as a tree, or each "
+      "span\n"
+      "and each record as a line of JSON. Listens on a Unix socket or on a\n"
+      "loopback address; port 0 chooses a free one. Says \"listening on ...\"\n"
+      "on standard error when it is ready, and removes its socket when it\n"
+      "ends, at SIGINT, SIGTERM or SIGHUP.\n"
       "\n"
       "Options:\n"
       "  --tree          print trees (the default)\n"
-      "  --json          print one JSON object per span and line\n"
+      "  --json          print one JSON object per span or record and line\n"
       "  --count N       end when N spans were received\n"
       "  --timeout S     end after S seconds\n"
       "  --settle S      print a tree when its trace was quiet for S seconds\n"
@@ -101,15 +101,13 @@ now_ms(void)
 
 
 static uint64_t
-count_spans(const export_request_t *request)
+count_spans(const export_t *request)
 {
-    size_t i, j;
     uint64_t n = 0;
+    export_group_t group = {NULL};
 
-    for (i = 0; i < request->n_resource_spans; i++) {
-        for (j = 0; j < request->resource_spans[i]->n_scope_spans; j++) {
-            n += request->resource_spans[i]->scope_spans[j]->n_spans;
-        }
+    while (export_next(request, &group)) {
+        n += group.n_spans;
     }
 
     return n;
@@ -118,13 +116,13 @@ count_spans(const export_request_t *request)
 
 /* Prints the spans, or keeps them for a tree. Returns the answer's status. */
 static unsigned
-take(receiver_t *receiver, const export_request_t *request, json_t *headers,
+take(receiver_t *receiver, const export_t *request, json_t *headers,
     const char **why)
 {
     int rc;
 
     if (receiver->tree == NULL && !json_fits(request, headers)) {
-        *why = "too many spans for so large a resource";
+        *why = "too many of so large a resource";
         return 413;
     }
 
@@ -148,19 +146,20 @@ take(receiver_t *receiver, const export_request_t *request, json_t *headers,
 
 
 static unsigned
-sink(void *data, uint8_t *body, size_t len, json_t *headers, const char **why)
+sink(void *data, export_kind_t kind, uint8_t *body, size_t len, json_t *headers,
+    const char **why)
 {
     unsigned status;
-    export_request_t *request;
+    export_t *request;
 
-    request = decode_request(body, len, why);
+    request = export_decode(kind, body, len, why);
 
     if (request == NULL) {
         return 400;
     }
 
     status = take(data, request, headers, why);
-    decode_free(request);
+    export_free(request);
 
     return status;
 }

@@ -46,6 +46,7 @@ struct server_s {
 
 typedef struct {
     body_t body;
+    export_kind_t kind;
     size_t received;
     unsigned status; /* of an error that the header alone shows, or 0 */
     const char *why;
@@ -70,9 +71,9 @@ complain(server_t *server, unsigned status, const char *why)
 
 
 /*
- * The body of success is ExportTraceServiceResponse with an empty
- * partial_success, as a collector sends it; of an error it is google.rpc.Status
- * with its message (field 2) alone (OTLP, "Failures").
+ * The body of success is ExportTraceServiceResponse, or that of logs, with an
+ * empty partial_success (field 1 of both), as a collector sends it; of an error
+ * it is google.rpc.Status with its message (field 2) alone (OTLP, "Failures").
  */
 static enum MHD_Result
 answer(server_t *server, struct MHD_Connection *connection,
@@ -153,6 +154,28 @@ is_protobuf(const char *value)
 }
 
 
+/* Finds what is sent to the path |url|. Returns 0 or -1. */
+static int
+find_kind(export_kind_t *kind, const char *url)
+{
+    size_t i;
+
+    static const char *const paths[] = {
+        [EXPORT_SPANS] = "/v1/traces",
+        [EXPORT_RECORDS] = "/v1/logs",
+    };
+
+    for (i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (strcmp(url, paths[i]) == 0) {
+            *kind = (export_kind_t) i;
+            return 0;
+        }
+    }
+
+    return -1;
+}
+
+
 /* What the header alone says: an error's status, or 0. */
 static unsigned
 check_header(struct MHD_Connection *connection, const char *url,
@@ -161,8 +184,8 @@ check_header(struct MHD_Connection *connection, const char *url,
     int gzip;
     const char *value;
 
-    if (strcmp(url, "/v1/traces") != 0) {
-        exchange->why = "there is only /v1/traces";
+    if (find_kind(&exchange->kind, url) != 0) {
+        exchange->why = "there are only /v1/traces and /v1/logs";
         return MHD_HTTP_NOT_FOUND;
     }
 
@@ -300,8 +323,8 @@ consume(server_t *server, struct MHD_Connection *connection,
         return MHD_HTTP_SERVICE_UNAVAILABLE;
     }
 
-    status = server->sink(
-        server->data, exchange->body.data, exchange->body.len, headers, why);
+    status = server->sink(server->data, exchange->kind, exchange->body.data,
+        exchange->body.len, headers, why);
     json_decref(headers);
 
     return status;

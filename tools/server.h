@@ -1,7 +1,8 @@
 /*
- * The HTTP side of an OTLP/HTTP receiver: POST /v1/traces with protobuf, and
- * for everything else the answer that a collector gives. One thread, which
- * waits outside: on server_fd(), for as long as server_timeout() says.
+ * The HTTP side of an OTLP/HTTP receiver: POST /v1/traces and /v1/logs with
+ * protobuf, and for everything else the answer that a collector gives. One
+ * thread, which waits outside: on server_fd(), for as long as server_timeout()
+ * says.
  */
 
 #ifndef SERVER_H
@@ -13,17 +14,19 @@
 
 #include <jansson.h>
 
+#include "export.h"
+
 
 typedef struct server_s server_t;
 
 /*
- * Takes the decompressed body of one export request, which it may change, and
- * the request's |headers|: a JSON object of lower-case names and values,
- * without those that only say how the body is sent. Returns 200, or the
- * status of an error with |*why| a static sentence without a period.
+ * Takes the decompressed body of one export request of |kind|, which it may
+ * change, and the request's |headers|: a JSON object of lower-case names and
+ * values, without those that only say how the body is sent. Returns 200, or
+ * the status of an error with |*why| a static sentence without a period.
  */
-typedef unsigned (*server_sink_t)(
-    void *data, uint8_t *body, size_t len, json_t *headers, const char **why);
+typedef unsigned (*server_sink_t)(void *data, export_kind_t kind, uint8_t *body,
+    size_t len, json_t *headers, const char **why);
 
 
 /* Serves on the listening |fd|, which it will close. Refusals are told on

@@ -13,38 +13,10 @@
 #define TEXT_SIZE (TRACE_TEXT_MAX + 16)
 
 
-static const any_value_t *
-find(const char *name, size_t n, key_value_t *const *attributes)
-{
-    size_t i;
-
-    for (i = 0; i < n; i++) {
-        if (strcmp(attributes[i]->key, name) == 0) {
-            return attributes[i]->value;
-        }
-    }
-
-    return NULL;
-}
-
-
-const char *
-trace_attribute(const char *name, size_t n, key_value_t *const *attributes)
-{
-    const any_value_t *value = find(name, n, attributes);
-
-    if (value == NULL || value->value_case != ANY_VALUE(STRING)) {
-        return "";
-    }
-
-    return value->string_value;
-}
-
-
 static const char *
 string_of(const span_message_t *message, const char *name)
 {
-    return trace_attribute(name, message->n_attributes, message->attributes);
+    return export_string(name, message->n_attributes, message->attributes);
 }
 
 
@@ -53,7 +25,7 @@ static int
 number_of(const span_message_t *message, const char *name, int max)
 {
     const any_value_t *value
-        = find(name, message->n_attributes, message->attributes);
+        = export_attribute(name, message->n_attributes, message->attributes);
 
     if (value == NULL || value->value_case != ANY_VALUE(INT)
         || value->int_value < 0 || value->int_value > max) {

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "decode.h"
+#include "export.h"
 
 
 /* Of a string, in bytes; what is longer ends in "..." */
@@ -76,10 +76,6 @@ typedef struct {
  * the name of its resource. */
 trace_span_t *trace_span_copy(
     const span_message_t *message, const char *service);
-
-/* The string attribute |name|, or "" if there is none. */
-const char *trace_attribute(
-    const char *name, size_t n, key_value_t *const *attributes);
 
 
 #endif

@@ -203,31 +203,19 @@ add_span(tree_t *tree, const span_message_t *message, const char *service,
 
 
 static int
-add_resource_spans(tree_t *tree, const resource_spans_t *group,
-    const char *header, uint64_t now)
+add_group(
+    tree_t *tree, const export_group_t *group, const char *header, uint64_t now)
 {
-    size_t i, j;
-    const char *service = "";
-    const scope_spans_t *scope_spans;
+    size_t i;
 
-    if (group->resource != NULL) {
-        service = trace_attribute("service.name", group->resource->n_attributes,
-            group->resource->attributes);
-    }
+    for (i = 0; i < group->n_spans; i++) {
+        if (add_span(tree, group->spans[i], group->service, header, now) != 0) {
+            return -1;
+        }
 
-    for (i = 0; i < group->n_scope_spans; i++) {
-        scope_spans = group->scope_spans[i];
-
-        for (j = 0; j < scope_spans->n_spans; j++) {
-            if (add_span(tree, scope_spans->spans[j], service, header, now)
-                != 0) {
-                return -1;
-            }
-
-            if ((tree->n_spans > TREE_SPANS_MAX || tree->size > TREE_BYTES_MAX)
-                && draw_first(tree) != 0) {
-                return -1;
-            }
+        if ((tree->n_spans > TREE_SPANS_MAX || tree->size > TREE_BYTES_MAX)
+            && draw_first(tree) != 0) {
+            return -1;
         }
     }
 
@@ -253,19 +241,18 @@ tree_create(const terminal_t *terminal, uint64_t settle, const char *header)
 
 
 int
-tree_add(tree_t *tree, const export_request_t *request, const json_t *headers,
-    uint64_t now)
+tree_add(
+    tree_t *tree, const export_t *request, const json_t *headers, uint64_t now)
 {
-    size_t i;
     const char *header = NULL;
+    export_group_t group = {NULL};
 
     if (tree->header != NULL) {
         header = json_string_value(json_object_get(headers, tree->header));
     }
 
-    for (i = 0; i < request->n_resource_spans; i++) {
-        if (add_resource_spans(tree, request->resource_spans[i], header, now)
-            != 0) {
+    while (export_next(request, &group)) {
+        if (add_group(tree, &group, header, now) != 0) {
             return -1;
         }
     }

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "decode.h"
+#include "export.h"
 #include "terminal.h"
 
 
@@ -36,8 +36,8 @@ tree_t *tree_create(
 
 /* Takes copies of |request|'s spans, and draws what there is no room for.
  * Returns 0, or -1 if memory is short. */
-int tree_add(tree_t *tree, const export_request_t *request,
-    const json_t *headers, uint64_t now);
+int tree_add(
+    tree_t *tree, const export_t *request, const json_t *headers, uint64_t now);
 
 /* How long until a trace is due; -1 if there is none. */
 int64_t tree_wait(const tree_t *tree, uint64_t now);
