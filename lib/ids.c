@@ -93,7 +93,8 @@ read_random(uint8_t *dest, size_t len)
 }
 
 
-static int
+/* Apart: who takes an id saves no registers for what is rarely needed. */
+static __attribute__((cold, noinline)) int
 fill(traceparent_ids_t *ids)
 {
     int err;
