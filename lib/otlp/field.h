@@ -55,7 +55,7 @@ otlp_field_text(uint8_t *p, const uint8_t *end, unsigned field,
 
     start = otlp_wire_bytes(p, field, text->len);
 
-    if (otlp_wire_copy(start, text->data, text->len)) {
+    if (otlp_wire_copy(start, text->data, text->len) == 0) {
         return start + text->len;
     }
 

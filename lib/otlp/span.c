@@ -276,7 +276,7 @@ otlp_span_string(otlp_span_t *span, const char *key, size_t key_len,
     p = short_attribute(
         span, key, key_len, OTLP_WIRE_BYTES(ANY_VALUE_STRING), len);
 
-    if (p != NULL && otlp_wire_copy(p, value, len)) {
+    if (p != NULL && otlp_wire_copy(p, value, len) == 0) {
         span->pos = p + len;
         return;
     }
@@ -379,7 +379,7 @@ otlp_span_key_string(
 
     p = key_attribute(span, key, OTLP_WIRE_BYTES(ANY_VALUE_STRING), len);
 
-    if (p != NULL && otlp_wire_copy(p, value, len)) {
+    if (p != NULL && otlp_wire_copy(p, value, len) == 0) {
         span->pos = p + len;
         return;
     }
@@ -668,7 +668,7 @@ otlp_span_event(
         *p++ = OTLP_WIRE_BYTES(EVENT_NAME);
         *p++ = (uint8_t) name_len;
 
-        if (otlp_wire_copy(p, (const uint8_t *) name, name_len)) {
+        if (otlp_wire_copy(p, (const uint8_t *) name, name_len) == 0) {
             span->pos = p + name_len;
             return;
         }

@@ -88,7 +88,7 @@ otlp_text_size(const uint8_t *src, size_t len)
 uint8_t *
 otlp_text_write(uint8_t *dest, const uint8_t *src, size_t len)
 {
-    if (otlp_wire_copy(dest, src, len)) {
+    if (otlp_wire_copy(dest, src, len) == 0) {
         return dest + len;
     }
 

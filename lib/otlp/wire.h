@@ -89,7 +89,7 @@ otlp_wire_fixed64(uint8_t *dest, uint64_t value)
 
 #if (OTLP_WIRE_SSE2)
 
-static inline int
+static inline uint64_t
 otlp_wire_copy_long(uint8_t *dest, const uint8_t *src, size_t len)
 {
     __m128i bits, block;
@@ -104,12 +104,12 @@ otlp_wire_copy_long(uint8_t *dest, const uint8_t *src, size_t len)
         bits = _mm_or_si128(bits, block);
     }
 
-    return _mm_movemask_epi8(bits) == 0;
+    return (uint64_t) _mm_movemask_epi8(bits);
 }
 
 #else
 
-static inline int
+static inline uint64_t
 otlp_wire_copy_long(uint8_t *dest, const uint8_t *src, size_t len)
 {
     uint64_t bits, word;
@@ -124,7 +124,7 @@ otlp_wire_copy_long(uint8_t *dest, const uint8_t *src, size_t len)
         bits |= word;
     }
 
-    return (bits & OTLP_WIRE_NOT_ASCII) == 0;
+    return bits & OTLP_WIRE_NOT_ASCII;
 }
 
 #endif
@@ -133,9 +133,9 @@ otlp_wire_copy_long(uint8_t *dest, const uint8_t *src, size_t len)
 /*
  * memcpy() for what is mostly short: its fixed sizes become single moves, of
  * which the last overlaps the one before. |src| may be NULL if |len| is 0.
- * Returns whether all bytes are ASCII, for those who ask.
+ * Returns 0 if all bytes are ASCII, for those who ask.
  */
-static inline int
+static inline uint64_t
 otlp_wire_copy(uint8_t *dest, const uint8_t *src, size_t len)
 {
     uint32_t half, last_half;
@@ -166,10 +166,10 @@ otlp_wire_copy(uint8_t *dest, const uint8_t *src, size_t len)
         last = dest[len - 1];
 
     } else {
-        return 1;
+        return 0;
     }
 
-    return ((word | last) & OTLP_WIRE_NOT_ASCII) == 0;
+    return (word | last) & OTLP_WIRE_NOT_ASCII;
 }
 
 
