@@ -43,11 +43,9 @@ static void ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up);
 static void ngx_http_trace_upstream_rare(ngx_http_trace_upstream_t *up);
 static ngx_http_trace_schema_e ngx_http_trace_upstream_schema(
     ngx_http_trace_upstream_t *up);
-static void ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up,
-    ngx_str_t *method, ngx_str_t *uri);
-static void ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up,
-    ngx_str_t *uri);
-static ngx_int_t ngx_http_trace_upstream_resolved_url(
+static void ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up);
+static void ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_upstream_resolved_url(
     ngx_http_trace_upstream_t *up, ngx_uint_t tls, ngx_str_t *prefix);
 
 
@@ -305,8 +303,6 @@ ngx_http_trace_attempt_peer(ngx_str_t *name,
 static void
 ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
 {
-    ngx_str_t  method, uri;
-
     up->described = 1;
     up->method = NULL;
     up->protocol_version = NULL;
@@ -319,19 +315,16 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
         up->server_port = up->upstream->resolved->port;
     }
 
-    method = up->method_name;
-    uri = up->uri;
-
     switch (ngx_http_trace_upstream_schema(up)) {
 
     case NGX_HTTP_TRACE_HTTP:
-        ngx_http_trace_upstream_line(up, &method, &uri);
-        ngx_http_trace_upstream_url(up, &uri);
+        ngx_http_trace_upstream_line(up);
+        ngx_http_trace_upstream_url(up);
         break;
 
     case NGX_HTTP_TRACE_GRPC:
         up->protocol_version = ngx_http_trace_version(NGX_HTTP_VERSION_20);
-        ngx_http_trace_upstream_url(up, &uri);
+        ngx_http_trace_upstream_url(up);
         break;
 
     case NGX_HTTP_TRACE_MEMCACHED:
@@ -344,11 +337,11 @@ ngx_http_trace_upstream_describe(ngx_http_trace_upstream_t *up)
         break;
     }
 
-    up->method = ngx_http_trace_method(0, &method);
+    up->method = ngx_http_trace_method(0, &up->method_name);
 
     if (up->method->value.data[0] == '_') {
         ngx_http_trace_upstream_rare(up);
-        up->method_original = method;
+        up->method_original = up->method_name;
     }
 }
 
@@ -415,8 +408,7 @@ ngx_http_trace_upstream_schema(ngx_http_trace_upstream_t *up)
 /* as the request line says, if there is one in what was sent */
 
 static void
-ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
-    ngx_str_t *uri)
+ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up)
 {
     u_char               *minor;
     ngx_buf_t            *b;
@@ -433,10 +425,10 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
         return;
     }
 
-    *uri = u->uri;
+    up->uri = u->uri;
 
-    method->data = b->start;
-    method->len = u->uri.data - 1 - b->start;
+    up->method_name.data = b->start;
+    up->method_name.len = u->uri.data - 1 - b->start;
 
     up->protocol_version = ngx_http_trace_version(*minor == '0'
                                                   ? NGX_HTTP_VERSION_10
@@ -447,7 +439,7 @@ ngx_http_trace_upstream_line(ngx_http_trace_upstream_t *up, ngx_str_t *method,
 /* "{scheme}://{host}{uri}", with secrets in its query redacted */
 
 static void
-ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up, ngx_str_t *uri)
+ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up)
 {
     u_char               *p;
     ngx_str_t             prefix, path, query;
@@ -467,7 +459,7 @@ ngx_http_trace_upstream_url(ngx_http_trace_upstream_t *up, ngx_str_t *uri)
         return;
     }
 
-    path = *uri;
+    path = up->uri;
     query.len = 0;
 
     p = memchr(path.data, '?', path.len);

@@ -714,7 +714,8 @@ ngx_int_t ngx_http_trace_semconv_name(ngx_http_request_t *r,
     ngx_http_trace_known_t *method, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_str_t *name);
 int ngx_http_trace_semconv_status(ngx_http_trace_facts_t *facts);
-void ngx_http_trace_redact(ngx_http_request_t *r, ngx_str_t *query);
+NGX_HTTP_TRACE_APART void ngx_http_trace_redact(ngx_http_request_t *r,
+    ngx_str_t *query);
 void ngx_http_trace_status_error(ngx_uint_t status, u_char *buf,
     ngx_str_t *error);
 void ngx_http_trace_unbracket(ngx_str_t *host);

@@ -62,7 +62,10 @@ struct ngx_http_trace_upstream_s {
     ngx_int_t                         rc;        /* nginx's, at the end */
     ngx_buf_t                        *header;    /* that is sent, or NULL */
 
-    /* the request's, when it was asked for: an error page changes both */
+    /*
+     * the request's, when it was asked for: an error page changes both; then
+     * those that were sent
+     */
 
     ngx_str_t                         method_name;
     ngx_str_t                         uri;
