@@ -209,7 +209,7 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *entry, void *facts,
     for ( /* void */ ; entry->type == NGX_HTTP_TRACE_KNOWN; entry++) {
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
 
-        if ((mask & 1) && known) {
+        if (known && (mask & 1)) {
             otlp_span_known(span, &known->attribute);
         }
 
@@ -219,7 +219,7 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *entry, void *facts,
     for ( /* void */ ; entry->type == NGX_HTTP_TRACE_STRING; entry++) {
         string = ngx_http_trace_fact(ngx_str_t);
 
-        if ((mask & 1) && string->len) {
+        if (string->len && (mask & 1)) {
             otlp_span_key_string(span, &entry->key, string->data,
                                  string->len);
         }
@@ -230,7 +230,7 @@ ngx_http_trace_semconv(ngx_http_trace_semconv_t *entry, void *facts,
     for ( /* void */ ; entry->type == NGX_HTTP_TRACE_INT; entry++) {
         number = *ngx_http_trace_fact(int64_t);
 
-        if ((mask & 1) && number >= 0) {
+        if (number >= 0 && (mask & 1)) {
             otlp_span_key_int(span, &entry->key, number);
         }
 
