@@ -18,14 +18,15 @@
 typedef struct {
     ngx_http_request_t          *request;
     ngx_http_trace_ctx_t        *ctx;
+    ngx_http_trace_loc_conf_t   *conf;
     ngx_http_trace_facts_t      *facts;
 } ngx_http_trace_request_t;
 
 
 static ngx_inline uint32_t ngx_http_trace_span_flags(
     ngx_http_trace_span_ctx_t *sc);
-static ngx_uint_t ngx_http_trace_kept(ngx_http_request_t *r,
-    ngx_http_trace_span_ctx_t *sc);
+static ngx_uint_t ngx_http_trace_kept(ngx_http_trace_request_t *request,
+    ngx_uint_t pipeline);
 static ngx_inline void ngx_http_trace_pipeline_spans(
     ngx_http_trace_request_t *request, ngx_uint_t pipeline);
 static void ngx_http_trace_children(ngx_http_trace_request_t *request,
@@ -38,11 +39,10 @@ static ngx_int_t ngx_http_trace_span_queue(ngx_uint_t pipeline,
     ngx_http_trace_active_t *active);
 static int ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
-static ngx_int_t ngx_http_trace_routing(ngx_http_request_t *r,
+static ngx_int_t ngx_http_trace_routing(ngx_http_trace_request_t *request,
     ngx_uint_t pipeline, ngx_str_t *routing);
-static void ngx_http_trace_span_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
-    traceparent_view_t *view);
+static void ngx_http_trace_span_name(ngx_http_trace_request_t *request,
+    ngx_uint_t pipeline, traceparent_view_t *view);
 static void ngx_http_trace_span_attributes(ngx_http_request_t *r,
     otlp_span_t *span, ngx_http_trace_pipeline_conf_t *pcf);
 
@@ -183,6 +183,7 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 
     request.request = r;
     request.ctx = ctx;
+    request.conf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
     request.facts = ctx->facts;
 
     if (request.facts == NULL) {
@@ -191,9 +192,7 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     }
 
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
-        if ((ctx->recorded & (1 << i))
-            && ngx_http_trace_kept(r, &ctx->pipelines[i]))
-        {
+        if ((ctx->recorded & (1 << i)) && ngx_http_trace_kept(&request, i)) {
             ngx_http_trace_pipeline_spans(&request, i);
         }
     }
@@ -205,17 +204,19 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 /* trace_keep: what was not sampled may be worth it in the end */
 
 static ngx_uint_t
-ngx_http_trace_kept(ngx_http_request_t *r, ngx_http_trace_span_ctx_t *sc)
+ngx_http_trace_kept(ngx_http_trace_request_t *request, ngx_uint_t pipeline)
 {
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_value_t  *keep;
 
-    if (sc->outbound.flags & TRACEPARENT_FLAG_SAMPLED) {
+    if (request->ctx->pipelines[pipeline].outbound.flags
+        & TRACEPARENT_FLAG_SAMPLED)
+    {
         return 1;
     }
 
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    keep = request->conf->keep;
 
-    return tlcf->keep && ngx_http_trace_value_true(r, tlcf->keep);
+    return keep && ngx_http_trace_value_true(request->request, keep);
 }
 
 
@@ -225,11 +226,9 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
 {
     ngx_str_t                   routing;
     otlp_span_head_t            head;
-    ngx_http_request_t         *r;
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_span_ctx_t  *sc;
 
-    r = request->request;
     ctx = request->ctx;
     sc = &ctx->pipelines[pipeline];
 
@@ -238,7 +237,7 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
                                      ctx->too_many[pipeline]);
     }
 
-    if (ngx_http_trace_routing(r, pipeline, &routing) != NGX_OK) {
+    if (ngx_http_trace_routing(request, pipeline, &routing) != NGX_OK) {
         ngx_http_trace_exporter_drop(pipeline, NGX_HTTP_TRACE_NO_ROUTING, 1);
         ngx_http_trace_drop_children(ctx, pipeline);
         return;
@@ -253,7 +252,7 @@ ngx_http_trace_pipeline_spans(ngx_http_trace_request_t *request,
     head.flags = ngx_http_trace_span_flags(sc);
     head.kind = OTLP_SPAN_KIND_SERVER;
 
-    ngx_http_trace_span_name(r, request->facts, pipeline, &head.name);
+    ngx_http_trace_span_name(request, pipeline, &head.name);
 
     if (ngx_http_trace_span_queue(pipeline, &routing, &head, ctx->end,
                                   ngx_http_trace_request_write, request,
@@ -285,16 +284,12 @@ ngx_http_trace_children(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
     otlp_span_head_t            head;
     ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_child_t     *child;
-    ngx_http_trace_loc_conf_t  *tlcf;
     ngx_http_trace_span_ctx_t  *sc;
 
     ctx = request->ctx;
     sc = &ctx->pipelines[pipeline];
 
-    tlcf = ngx_http_get_module_loc_conf(request->request,
-                                        ngx_http_trace_module);
-
-    ctx->level[pipeline] = tlcf->pipelines[pipeline].level;
+    ctx->level[pipeline] = request->conf->pipelines[pipeline].level;
 
     head.trace_id = sc->outbound.trace_id;
     head.tracestate.data = sc->tracestate.data;
@@ -406,14 +401,10 @@ ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
 
     ngx_http_trace_ctx_t            *ctx;
     ngx_http_trace_span_ctx_t       *user;
-    ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_pipeline_conf_t  *pcf;
 
     ctx = request->ctx;
-
-    tlcf = ngx_http_get_module_loc_conf(request->request,
-                                        ngx_http_trace_module);
-    pcf = &tlcf->pipelines[pipeline];
+    pcf = &request->conf->pipelines[pipeline];
 
     ngx_http_trace_semconv(ngx_http_trace_semconvs, request->facts, span,
                            pcf->semconv);
@@ -481,23 +472,22 @@ ngx_http_trace_span_hops(otlp_span_t *span, ngx_http_trace_node_t *node,
 
 
 static ngx_int_t
-ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
+ngx_http_trace_routing(ngx_http_trace_request_t *request, ngx_uint_t pipeline,
     ngx_str_t *routing)
 {
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_value_t  *value;
 
     if (pipeline != NGX_HTTP_TRACE_USER) {
         ngx_str_null(routing);
         return NGX_OK;
     }
 
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    value = request->conf->routing;
 
-    if (tlcf->routing == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_trace_value_read(r, tlcf->routing, routing) != NGX_OK) {
+    if (value == NULL
+        || ngx_http_trace_value_read(request->request, value, routing)
+           != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -506,16 +496,15 @@ ngx_http_trace_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 
 
 static void
-ngx_http_trace_span_name(ngx_http_request_t *r,
-    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
-    traceparent_view_t *view)
+ngx_http_trace_span_name(ngx_http_trace_request_t *request,
+    ngx_uint_t pipeline, traceparent_view_t *view)
 {
     ngx_str_t                        name;
-    ngx_http_trace_loc_conf_t       *tlcf;
+    ngx_http_request_t              *r;
     ngx_http_trace_pipeline_conf_t  *pcf;
 
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
-    pcf = &tlcf->pipelines[pipeline];
+    r = request->request;
+    pcf = &request->conf->pipelines[pipeline];
 
     ngx_str_null(&name);
 
@@ -526,7 +515,7 @@ ngx_http_trace_span_name(ngx_http_request_t *r,
     }
 
     if (name.len == 0
-        && ngx_http_trace_semconv_name(r, facts->method, pcf, &name)
+        && ngx_http_trace_semconv_name(r, request->facts->method, pcf, &name)
            != NGX_OK)
     {
         ngx_str_null(&name);
