@@ -1,6 +1,7 @@
 /*
- * Writes an ExportTraceServiceRequest to stdout that uses everything that the
- * library can write: official-proto decodes it, and
+ * Writes an ExportTraceServiceRequest to stdout, or an ExportLogsServiceRequest
+ * if its argument is "logs", that uses everything that the library can write:
+ * official-proto decodes it, and
  *
  *   curl --unix-socket SOCKET --data-binary @FILE \
  *       -H 'Content-Type: application/x-protobuf' http://localhost/v1/traces
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <traceparent/otlp/log.h>
 #include <traceparent/otlp/request.h>
 #include <traceparent/otlp/span.h>
 
@@ -20,9 +22,15 @@
 #define TEXT(s) (const uint8_t *) (s), sizeof(s) - 1
 #define START   UINT64_C(1700000000123456789)
 
+#define TRACE_ID                                                               \
+    (const uint8_t *) "\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6"                       \
+                      "\xa3\xce\x92\x9d\x0e\x0e\x47\x36"
+#define SPAN_ID   (const uint8_t *) "\x00\xf0\x67\xaa\x0b\xa9\x02\xb7"
+#define PARENT_ID (const uint8_t *) "\xb7\x02\xa9\x0b\xaa\x67\xf0\x00"
 
-static uint8_t spans[65536];
-static size_t spans_len;
+
+static uint8_t frames[65536];
+static size_t frames_len;
 
 
 static traceparent_view_t
@@ -38,13 +46,30 @@ view(const char *text)
 
 
 static void
-add(otlp_span_t *span, int status)
+add(const traceparent_view_t *frame)
+{
+    memcpy(frames + frames_len, frame->data, frame->len);
+    frames_len += frame->len;
+}
+
+
+static void
+add_span(otlp_span_t *span, int status)
 {
     traceparent_view_t frame;
 
     otlp_span_end(span, START + 987654321, status, &frame);
-    memcpy(spans + spans_len, frame.data, frame.len);
-    spans_len += frame.len;
+    add(&frame);
+}
+
+
+static void
+add_record(otlp_span_t *record)
+{
+    traceparent_view_t frame;
+
+    otlp_log_end(record, &frame);
+    add(&frame);
 }
 
 
@@ -54,13 +79,33 @@ make_head(uint8_t kind)
     otlp_span_head_t head;
 
     memset(&head, 0, sizeof(head));
-    head.trace_id = (const uint8_t *) "\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6"
-                                      "\xa3\xce\x92\x9d\x0e\x0e\x47\x36";
-    head.span_id = (const uint8_t *) "\x00\xf0\x67\xaa\x0b\xa9\x02\xb7";
+    head.trace_id = TRACE_ID;
+    head.span_id = SPAN_ID;
     head.start_time = START;
     head.kind = kind;
 
     return head;
+}
+
+
+/* Of a span, or of a log record. */
+static void
+write_attributes(otlp_span_t *span)
+{
+    traceparent_view_t values[3];
+
+    values[0] = view("text/html");
+    values[1] = view("");
+    values[2] = view("\xff*/*");
+
+    otlp_span_string(span, KEY("url.path"), TEXT("/items/caf\xe9"));
+    otlp_span_string(span, KEY("url.query"), TEXT("q=\xe2\x82\xac"));
+    otlp_span_int(span, KEY("negative"), INT64_MIN);
+    otlp_span_double(span, KEY("double"), -0.125);
+    otlp_span_bool(span, KEY("true"), 1);
+    otlp_span_bool(span, KEY("false"), 0);
+    otlp_span_strings(span, KEY("http.request.header.accept"), values, 3);
+    otlp_span_strings(span, KEY("none"), values, 0);
 }
 
 
@@ -70,10 +115,9 @@ add_server(void)
     uint8_t buf[4096], constant[256];
     otlp_span_t attributes, span;
     otlp_span_head_t head;
-    traceparent_view_t values[3];
 
     head = make_head(OTLP_SPAN_KIND_SERVER);
-    head.parent_span_id = (const uint8_t *) "\xb7\x02\xa9\x0b\xaa\x67\xf0\x00";
+    head.parent_span_id = PARENT_ID;
     head.tracestate = view("ot=th:8,vendor=value");
     head.name = view("GET /items/{id}");
     head.flags = OTLP_FLAG_HAS_IS_REMOTE | OTLP_FLAG_IS_REMOTE | 3;
@@ -86,23 +130,12 @@ add_server(void)
         abort();
     }
 
-    values[0] = view("text/html");
-    values[1] = view("");
-    values[2] = view("\xff*/*");
-
     otlp_span_encoded(&span, constant, (size_t) (attributes.pos - constant), 2);
-    otlp_span_string(&span, KEY("url.path"), TEXT("/items/caf\xe9"));
-    otlp_span_string(&span, KEY("url.query"), TEXT("q=\xe2\x82\xac"));
-    otlp_span_int(&span, KEY("negative"), INT64_MIN);
-    otlp_span_double(&span, KEY("double"), -0.125);
-    otlp_span_bool(&span, KEY("true"), 1);
-    otlp_span_bool(&span, KEY("false"), 0);
-    otlp_span_strings(&span, KEY("http.request.header.accept"), values, 3);
-    otlp_span_strings(&span, KEY("none"), values, 0);
+    write_attributes(&span);
     otlp_span_link(&span, head.trace_id, head.parent_span_id, 0x301);
     otlp_span_link(&span, head.trace_id, head.span_id, 0);
 
-    add(&span, OTLP_STATUS_ERROR);
+    add_span(&span, OTLP_STATUS_ERROR);
 }
 
 
@@ -126,7 +159,7 @@ add_small(void)
     otlp_span_string(&span, KEY("fits"), text, 40);
     otlp_span_link(&span, head.trace_id, head.span_id, 0x101);
 
-    add(&span, OTLP_STATUS_OK);
+    add_span(&span, OTLP_STATUS_OK);
 }
 
 
@@ -147,12 +180,70 @@ add_long(void)
     memset(text, 'y', sizeof(text));
     otlp_span_string(&span, KEY("long"), text, sizeof(text));
 
-    add(&span, OTLP_STATUS_UNSET);
+    add_span(&span, OTLP_STATUS_UNSET);
+}
+
+
+/* A record with a name and these flags, in |size| bytes. */
+static void
+begin_record(otlp_span_t *record, uint8_t *buf, size_t size, const char *name,
+    uint32_t flags)
+{
+    otlp_log_head_t head;
+
+    memset(&head, 0, sizeof(head));
+    head.trace_id = TRACE_ID;
+    head.span_id = SPAN_ID;
+    head.event_name = view(name);
+    head.time = START;
+    head.flags = flags;
+    head.severity = OTLP_SEVERITY_INFO;
+
+    if (otlp_log_begin(record, buf, size, &head) != 0) {
+        abort();
+    }
+}
+
+
+static void
+add_records(void)
+{
+    static uint8_t buf[OTLP_SPAN_MAX], text[20000];
+
+    otlp_key_t sequence;
+    otlp_span_t record;
+
+    memset(text, 'y', sizeof(text));
+    otlp_key_init(&sequence, KEY("span.sequence"));
+
+    begin_record(&record, buf, sizeof(buf), "span.attributes", 3);
+    otlp_span_key_int(&record, &sequence, 300);
+    write_attributes(&record);
+    add_record(&record);
+
+    /* too small for what it should hold, so that it counts */
+    begin_record(&record, buf, 120, "caf\xe9", 0);
+    otlp_span_string(&record, KEY("long"), text, sizeof(text));
+    otlp_span_string(&record, KEY("fits"), text, 4);
+    add_record(&record);
+
+    begin_record(&record, buf, sizeof(buf), "", 1);
+    otlp_span_string(&record, KEY("long"), text, sizeof(text));
+    add_record(&record);
+}
+
+
+static void
+add_spans(void)
+{
+    add_server();
+    add_small();
+    add_long();
 }
 
 
 int
-main(void)
+main(int argc, char **argv)
 {
     size_t len;
     uint8_t frame[1024], resource[512], scope[128];
@@ -175,12 +266,14 @@ main(void)
         return 1;
     }
 
-    add_server();
-    add_small();
-    add_long();
+    if (argc > 1 && strcmp(argv[1], "logs") == 0) {
+        add_records();
+    } else {
+        add_spans();
+    }
 
-    len = otlp_request_frame(frame, &resource_view, &scope_view, spans_len);
+    len = otlp_request_frame(frame, &resource_view, &scope_view, frames_len);
 
     return fwrite(frame, 1, len, stdout) != len
-           || fwrite(spans, 1, spans_len, stdout) != spans_len;
+           || fwrite(frames, 1, frames_len, stdout) != frames_len;
 }
