@@ -26,13 +26,31 @@ sub field { return pack('CC', $_[0] << 3 | 2, length $_[1]) . $_[1] }
 sub export {
     my ($ids, $more, @headers) = @_;
     my ($trace_id, $span_id) = map { pack 'H*', $_ } @$ids;
-    my $body = field(1, field(2, field(2, field(1, $trace_id)
-        . field(2, $span_id) . $more)));
+
+    return post('traces', field(1, $trace_id) . field(2, $span_id) . $more,
+        @headers);
+}
+
+# times, severity, flags, ids, and an attribute of this value
+
+sub events {
+    my ($ids, $value, @headers) = @_;
+    my ($trace_id, $span_id) = map { pack 'H*', $_ } @$ids;
+
+    return post('logs', pack('CQ<CQ<CCCL<', 0x09, 1, 0x59, 1, 0x10, 9, 0x45, 1)
+        . field(9, $trace_id) . field(10, $span_id)
+        . field(6, field(1, 'span.request_id') . field(2, field(1, $value))),
+        @headers);
+}
+
+sub post {
+    my ($what, $record, @headers) = @_;
+    my $body = field(1, field(2, field(2, $record)));
 
     gzip(\(my $raw = $body), \$body) if grep { /gzip/ } @headers;
 
     return { from => 'nginx', received => '', sent => join "\r\n",
-        'POST /v1/traces HTTP/1.1', 'User-Agent: OTel-OTLP-Exporter-C/0',
+        "POST /v1/$what HTTP/1.1", 'User-Agent: OTel-OTLP-Exporter-C/0',
         @headers, 'Content-Length: ' . length $body, '', $body };
 }
 
@@ -97,6 +115,21 @@ subtest 'in an export of the user pipeline' => sub {
     finds([user_export("GET $trace",
         "Content-Encoding: gzip\r\nx-tenant: acme")], ["export: id $trace"],
         'what is compressed');
+    finds([events([$user, 'b7ad6b7169203331'], $span, 'x-tenant: acme')],
+        ["export: id $span"], 'an event');
+};
+
+subtest 'an id that was announced, and not exported' => sub {
+    my ($other, $its) = ('11223344556677889900aabbccddeeff',
+        '1234567890abcdef');
+    my $announced = events([$other, $its], 'x');
+
+    finds([$announced, client($get, "$ok$its")], ["response: id $its"],
+        'in a response');
+    finds([$announced, user_export(pack 'H*', $other)],
+        ['export: id as bytes ' . substr $other, 0, 16], 'in a user export');
+    finds([$announced, events([$user, $its], 'x', 'x-tenant: acme')],
+        ["export: id as bytes $its"], 'in an event of a user');
 };
 
 subtest 'in a response' => sub {

@@ -128,38 +128,45 @@ sub status {
     return decode_json($body)->{$pipeline || 'internal'};
 }
 
-# the status when nothing is in the queues any more, or the last one seen
+# the status when nothing is in the queues any more, or the last one seen; |$of|
+# is spans, or events
 
 sub settled {
-    my ($nginx, $pipeline) = @_;
+    my ($nginx, $pipeline, $of) = @_;
+    my $queue = queue_of($of // 'spans');
     my $status;
 
     $nginx->wait_for(sub {
         $status = status($nginx, $pipeline);
-        return $status && $status->{queue_spans} == 0;
+        return $status && $status->{$queue} == 0;
     }, 30);
 
     return $status;
 }
 
+sub queue_of { $_[0] eq 'events' ? 'events_queue_events' : 'queue_spans' }
+
 # recorded = exported + dropped, and each as expected where that is said:
-# recorded, exported and the reasons of drops; other reasons have no drops
+# recorded, exported and the reasons of drops; other reasons have no drops. With
+# of => 'events' it is those that are counted
 
 sub balance {
     my ($nginx, %expected) = @_;
-    my $status = settled($nginx, delete $expected{pipeline});
-    my $dropped = $status->{spans_dropped};
+    my $of = delete $expected{of} // 'spans';
+    my $status = settled($nginx, delete $expected{pipeline}, $of);
+    my ($recorded, $exported, $dropped, $queue)
+        = @$status{"${of}_recorded", "${of}_exported", "${of}_dropped",
+                   queue_of($of)};
     my $sum = 0;
 
     $sum += $_ for values %$dropped;
 
-    is($status->{queue_spans}, 0, 'the queues are empty');
-    is($status->{spans_recorded}, $status->{spans_exported} + $sum,
-        "recorded $status->{spans_recorded} = exported "
-        . "$status->{spans_exported} + dropped $sum");
+    is($queue, 0, "the queues of $of are empty");
+    is($recorded, $exported + $sum,
+        "recorded $recorded = exported $exported + dropped $sum");
 
     for (qw(recorded exported)) {
-        is($status->{"spans_$_"}, $expected{$_}, $_)
+        is($status->{"${of}_$_"}, $expected{$_}, $_)
             if defined $expected{$_};
     }
 

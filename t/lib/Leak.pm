@@ -4,8 +4,8 @@ package Leak;
 # has ended, each byte of its user exports, its responses and its requests to
 # upstreams is searched for what is internal:
 #
-#   ids      of all internal spans that it has exported, and of all that was in
-#            internal headers, in hex and as bytes
+#   ids      of all internal spans that it has exported or announced, and of all
+#            that was in internal headers, in hex and as bytes
 #   names    of internal headers, if they are names of our own
 #   markers  words with INTERNAL-MARKER in them
 #
@@ -224,15 +224,19 @@ sub secrets {
 
 sub head { $_[0] =~ /\A(.*?)\r\n\r\n/s ? $1 : $_[0] }
 
-# trace-ids and span-ids of an ExportTraceServiceRequest, the first two fields
-# of a span
+# trace-ids and span-ids of an export request: the first two fields of a span,
+# and what stands behind times, severity and flags in a log record
+
+my $SPAN_IDS = qr/\x0a\x10(.{16})\x12\x08(.{8})/s;
+my $RECORD_IDS = qr/\x09.{8}\x59.{10}(?:\x45.{4})?
+    \x4a\x10(.{16})\x52\x08(.{8})/sx;
 
 sub span_ids {
     my $body = shift;
 
     return eval {
         map { unpack 'H*', $_ }
-        map { /\A\x0a\x10(.{16})\x12\x08(.{8})/s }
+        map { grep { defined } /\A(?:$SPAN_IDS|$RECORD_IDS)/ }
         map { Receiver::fields($_, 2) } map { Receiver::fields($_, 2) }
         Receiver::fields($body, 1)
     };

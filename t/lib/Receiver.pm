@@ -14,14 +14,19 @@ package Receiver;
 #   delay    seconds before |answer| is called; other connections go on
 #   ids      the numbers in the spans, as in /r/17; are kept: see ids()
 #   whole    each span is looked through, and one that is torn is found
+#   logs     the path of span events, /v1/logs by itself; each request to it is
+#            kept, see events()
 #
-# Of a request there are its head, its body, and as it came, maybe compressed,
-# its raw body.
+# Of a request there are its head, its path, its body, and as it came, maybe
+# compressed, its raw body.
 #
 #   $receiver->batches        what it has got: a hash for each request, with
 #       n, spans, bytes, raw (bytes as they came), tenant, connection, time,
-#       encoding, ids, and answered, the time when its answer had left; if it
-#       was stopped meanwhile, it has answering alone
+#       encoding, path, ids, and answered, the time when its answer had left,
+#       status, which it had; if it was stopped meanwhile, it has answering
+#       alone
+#   $receiver->events         those of them that are to the path of events, with
+#       records, see Events.pm
 #   $receiver->requests       the same as [n, spans, bytes, tenant]
 #   $receiver->torn           what was no whole request of whole spans
 #   $receiver->spans; $receiver->connections; $receiver->stop
@@ -36,29 +41,36 @@ use IO::Uncompress::Gunzip qw(gunzip);
 use Socket qw(SOMAXCONN);
 use Time::HiRes qw(sleep time);
 
+# of the answer that was given last
+my $status;
+
 our $OK = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
     . "Content-Length: 2\r\n\r\n\x0a\x00";
 
-sub ok { my $socket = shift; print $socket $OK; return 1 }
+sub ok { my $socket = shift; print $socket $OK; $status = 200; return 1 }
 
 # an answer of another status, with more header lines
 
 sub status {
-    my ($socket, $status, @headers) = @_;
+    my ($socket, $code, @headers) = @_;
 
-    print $socket join "\r\n", "HTTP/1.1 $status Status", 'Content-Length: 0',
+    print $socket join "\r\n", "HTTP/1.1 $code Status", 'Content-Length: 0',
         @headers, '', '';
+    $status = $code;
     return 1;
 }
 
 sub new {
     my ($class, %conf) = @_;
-    my $self = bless { answer => \&ok, %conf, read => 0, batches => [],
-                       torn => [], connections => 0 }, $class;
+    my $self = bless { answer => \&ok, logs => '/v1/logs', %conf, read => 0,
+                       batches => [], torn => [], connections => 0 }, $class;
 
     $self->{log} = "$self->{socket}.log" if !$self->{log};
-    open my $fh, '>', $self->{log} or die $!;
-    close $fh;
+
+    for my $file ($self->{log}, "$self->{log}.events") {
+        open my $fh, '>', $file or die $!;
+        close $fh;
+    }
 
     return $self->start;
 }
@@ -126,8 +138,9 @@ sub serve {
 
         return if !$peer{$socket};
         print $log "answering $n\n";
+        $status = '-';
         my $more = $self->{answer}->($socket, $n, $request);
-        print $log "answered $n ", time, "\n";
+        print $log "answered $n ", time, " $status\n";
         $close->($socket) if !$more;
     };
 
@@ -187,6 +200,7 @@ sub request {
 
     return if length($$input) < $start + $length;
 
+    my ($path) = $head =~ /\A\S+ (\S+)/;
     my ($tenant) = $head =~ /^x-tenant: ([^\r]*)/mi;
     my ($encoding) = $head =~ /^Content-Encoding: ([^\r]*)/mi;
     my $raw = substr $$input, $start, $length;
@@ -198,7 +212,7 @@ sub request {
     }
 
     return { head => $head, body => $body, raw => $raw, tenant => $tenant,
-             encoding => $encoding };
+             path => $path, encoding => $encoding };
 }
 
 # the lines of a request in the log
@@ -206,9 +220,12 @@ sub request {
 sub note {
     my ($self, $n, $request, $connection) = @_;
     my $body = $request->{body};
-    my $spans = eval { count_spans($body, $self->{whole}) };
+    my $events = $request->{path} eq $self->{logs};
+    my $spans = $events ? 0 : eval { count_spans($body, $self->{whole}) };
     my $torn = '';
     my $ids = '';
+
+    $self->keep_events($body) if $events;
 
     if (!defined $spans) {
         $torn = "torn $n $@";
@@ -222,7 +239,33 @@ sub note {
 
     return $torn . join(' ', 'request', $n, $spans, length $body,
         length $request->{raw}, $request->{tenant} // '-', $connection, time,
-        $request->{encoding} // '-', $ids) . "\n";
+        $request->{encoding} // '-', $request->{path}, $ids) . "\n";
+}
+
+# for the test to decode them
+
+sub keep_events {
+    my ($self, $body) = @_;
+
+    open my $fh, '>>:raw', "$self->{log}.events" or die $!;
+    print $fh pack 'N/a*', $body;
+}
+
+sub events {
+    my $self = shift;
+    my @batches = grep { $_->{path} eq $self->{logs} } $self->batches;
+
+    open my $fh, '<:raw', "$self->{log}.events" or die $!;
+
+    for my $batch (@batches) {
+        read $fh, my $length, 4;
+        read $fh, my $body, unpack 'N', $length;
+        $batch->{records} = [Events::decode($body)];
+        $_->{headers} = { $batch->{tenant} eq '-' ? ()
+            : ('x-tenant', $batch->{tenant}) } for @{$batch->{records}};
+    }
+
+    return @batches;
 }
 
 # ExportTraceServiceRequest 1 -> ResourceSpans 2 -> ScopeSpans 2
@@ -267,23 +310,14 @@ sub fields {
 # dies if it has not all that a span of ours has, or more, or half of it
 
 sub check_span {
-    my $span = shift;
-    my ($pos, %length, %seen) = (0);
+    my (%length, %seen);
 
-    while ($pos < length $span) {
-        my $tag = varint($span, \$pos);
-        my $type = $tag & 7;
-        my $length = $type == 0 ? 0 : $type == 1 ? 8 : $type == 5 ? 4
-            : $type == 2 ? varint($span, \$pos)
-            : die "wire type $type in a span";
+    for (message(shift)) {
+        my ($field, $value, $length) = @$_;
 
-        varint($span, \$pos) if $type == 0;
-        $length{$tag >> 3} = $length;
-        $seen{$tag >> 3}++;
-        $pos += $length;
+        $length{$field} = $length;
+        $seen{$field}++;
     }
-
-    die 'span of more than its length' if $pos != length $span;
 
     # trace_id, span_id, name, kind, start, end
     for ([1, 16], [2, 8], [5], [6], [7, 8], [8, 8]) {
@@ -292,6 +326,30 @@ sub check_span {
         die "field $field of a span" if ($seen{$field} // 0) != 1
             || defined $length && $length{$field} != $length;
     }
+}
+
+# the fields of a message: number, value, and length of the value
+
+sub message {
+    my $message = shift;
+    my ($pos, @fields) = (0);
+
+    while ($pos < length $message) {
+        my $tag = varint($message, \$pos);
+        my $type = $tag & 7;
+        my $value = $type == 0 || $type == 2 ? varint($message, \$pos) : undef;
+        my $length = $type == 0 ? 0 : $type == 1 ? 8 : $type == 5 ? 4
+            : $type == 2 ? $value : die "wire type $type in a message";
+
+        die 'message of more than its length'
+            if $pos + $length > length $message;
+        $value = substr $message, $pos, $length if $type;
+        $value = unpack $type == 1 ? 'Q' : 'L', $value if $type & 1;
+        push @fields, [$tag >> 3, $value, $length];
+        $pos += $length;
+    }
+
+    return @fields;
 }
 
 sub varint {
@@ -320,7 +378,7 @@ sub update {
         $self->{read} += length $line;
         chomp $line;
 
-        my ($what, @fields) = split / /, $line, 10;
+        my ($what, @fields) = split / /, $line, 11;
 
         if ($what eq 'start') {
             $self->{open} = {};
@@ -335,12 +393,12 @@ sub update {
             $self->{open}{$fields[0]}{answering} = 1;
 
         } elsif ($what eq 'answered') {
-            $self->{open}{$fields[0]}{answered} = $fields[1];
+            @{$self->{open}{$fields[0]}}{qw(answered status)} = @fields[1, 2];
 
         } else {
             my %batch;
 
-            @batch{qw(n spans bytes raw tenant connection time encoding
+            @batch{qw(n spans bytes raw tenant connection time encoding path
                 ids)}
                 = @fields;
             push @{$self->{batches}}, $self->{open}{$batch{n}} = \%batch;

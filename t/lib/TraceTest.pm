@@ -14,8 +14,11 @@ package TraceTest;
 #                            a hash in turn
 #   --- tree                 all spans of the block as trees, drawn as text, of
 #                            which much is checked: see Tree.pm
+#   --- events               what is announced of them, in its order: see
+#                            Events.pm
 #   --- check_spans eval     sub { my @spans = @_; ... } with Test::More: the
-#                            request spans, or with --- tree all spans
+#                            request spans, or with --- tree or --- events all
+#   --- check_events eval    sub { my @records = @_; ... }: what was announced
 #   --- span_count: N        how many check_spans waits for, 1 by itself
 #   --- client eval          sub { ... } instead of a request, for what is no
 #                            request or gets no response; see talk(), get()
@@ -33,6 +36,7 @@ package TraceTest;
 use strict;
 use warnings;
 
+use Events;
 use Exporter 'import';
 use File::Temp;
 use IO::Select;
@@ -44,13 +48,16 @@ use Time::HiRes qw(sleep time);
 use Tree;
 
 our @EXPORT = (@Test::Nginx::Socket::EXPORT, qw(
-    spans_until receiver_dir connection talk get));
+    spans_until events_until receiver_dir connection talk get));
 
 my $build = $ENV{TEST_BUILD} || 'build';
 my $dir = File::Temp->newdir();
 my $jsonl = "$dir/spans.jsonl";
 my $receiver;
 my $read = 0;
+
+# spans that nobody has taken yet, and the records of the block
+my (@spans, @events);
 
 # of the nginx that runs, and of the one that starts: [Leak, block]
 my ($running, $starting);
@@ -113,32 +120,51 @@ sub slurp {
 
 sub spans_until {
     my ($n, $kind) = @_;
-    my $deadline = time + 10;
-    my @lines;
 
-    $kind = defined $kind ? qr/"kind":\s*"$kind"/ : qr/./;
-
-    do {
-        sleep 0.03;
-        @lines = grep { $_ =~ $kind } lines();
-    } while (@lines < $n && time < $deadline);
-
-    sleep 0.1;
-    @lines = lines();
-    $read += length for @lines;
-
-    my @spans = map { decode_json($_) } @lines;
+    arrive(sub {
+        $n <= grep { !defined $kind || $_->{kind} eq $kind } @spans;
+    });
 
     return sort {
         exists $a->{headers}{'x-tenant'} <=> exists $b->{headers}{'x-tenant'}
         || $a->{end_time_unix_nano} cmp $b->{end_time_unix_nano}
-    } @spans;
+    } splice @spans;
 }
 
-sub lines {
+# all records of events since the block began, in the order in which they came,
+# once there are |$n| of them
+
+sub events_until {
+    my $n = shift;
+
+    arrive(sub { @events >= $n });
+
+    return @events;
+}
+
+sub arrive {
+    my $complete = shift;
+    my $deadline = time + 10;
+
+    do {
+        sleep 0.03;
+        take_lines();
+    } while (!$complete->() && time < $deadline);
+
+    sleep 0.1;
+    take_lines();
+}
+
+sub take_lines {
     open my $fh, '<:raw', $jsonl or die "$jsonl: $!";
     seek $fh, $read, 0;
-    return grep { /\n\z/ } <$fh>;
+
+    for my $line (grep { /\n\z/ } <$fh>) {
+        my $object = decode_json($line);
+
+        push @{exists $object->{event_name} ? \@events : \@spans}, $object;
+        $read += length $line;
+    }
 }
 
 # a connection to nginx
@@ -269,6 +295,8 @@ $Test::Nginx::Util::RunTestHelper = sub {
     nginx_has_ended();
     $running = $starting;
 
+    take_lines();
+    @events = ();
     upstream_requests();
 
     if (defined $block->client && !$dry_run) {
@@ -294,15 +322,18 @@ sub check_spans {
     my $expected = $block->spans;
     my $check = $block->check_spans;
     my $trees = defined $block->tree && Tree::parse($block->tree);
+    my $events = defined $block->events && Events::parse($block->events);
+    my $all = $trees || $events;
 
-    return if !defined $expected && !defined $check && !$trees;
+    return if !defined $expected && !defined $check && !$all;
 
     my $n = defined $expected ? @$expected
         : $trees ? Tree::count($trees)
-        : defined $block->span_count ? $block->span_count : 1;
-    my @spans = spans_until($n, $trees ? undef : 'SERVER');
+        : defined $block->span_count ? $block->span_count
+        : $events ? Events::count($events, 'open') : 1;
+    my @spans = spans_until($n, $all ? undef : 'SERVER');
 
-    @spans = grep { $_->{kind} eq 'SERVER' } @spans if !$trees;
+    @spans = grep { $_->{kind} eq 'SERVER' } @spans if !$all;
 
     if (defined $expected) {
         Test::More::is(scalar @spans, scalar @$expected, "$name - spans");
@@ -311,6 +342,14 @@ sub check_spans {
     }
 
     Tree::check($trees, \@spans, upstream_requests(), $name) if $trees;
+
+    if ($events) {
+        my @records = events_until(Events::count($events));
+
+        Events::check($events, \@records, \@spans, $name);
+        $block->check_events->(@records) if defined $block->check_events;
+    }
+
     $check->(@spans) if defined $check;
 }
 
@@ -321,7 +360,8 @@ sub check_spans {
 
     Test::More->import(
         import => [qw(is isnt ok like unlike cmp_ok is_deeply)]);
-    TraceTest->import(qw(spans_until receiver_dir connection talk get));
+    TraceTest->import(qw(spans_until events_until receiver_dir connection talk
+        get));
 }
 
 start_receiver();
