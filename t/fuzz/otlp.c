@@ -1,17 +1,21 @@
 /*
- * The span writer, in a buffer of exactly the size that the input says, told
- * by the input what to write. What comes out is one span that protobuf-c
- * unpacks and finds as short as it can be, and all its strings are UTF-8.
+ * The writer of spans and log records, in a buffer of exactly the size that the
+ * input says, told by the input what to write. What comes out is one of them
+ * that protobuf-c unpacks and finds as short as it can be, and all its strings
+ * are UTF-8.
  */
 
 #include <string.h>
 
-#include <traceparent/otlp/span.h>
+#include <traceparent/otlp/log.h>
 
 #include "check.h"
+#include "opentelemetry/proto/logs/v1/logs.pb-c.h"
 #include "opentelemetry/proto/trace/v1/trace.pb-c.h"
 
 
+typedef Opentelemetry__Proto__Logs__V1__LogRecord record_t;
+typedef Opentelemetry__Proto__Logs__V1__ScopeLogs scope_logs_t;
 typedef Opentelemetry__Proto__Trace__V1__ScopeSpans scope_spans_t;
 typedef Opentelemetry__Proto__Trace__V1__Span span_t;
 typedef Opentelemetry__Proto__Trace__V1__Span__Event event_t;
@@ -153,7 +157,7 @@ check_attributes(key_value_t **attributes, size_t n)
 
 
 static void
-check_frame(const traceparent_view_t *frame, const written_t *written, int nul)
+check_span(const traceparent_view_t *frame, const written_t *written, int nul)
 {
     size_t i;
     event_t *event;
@@ -189,6 +193,33 @@ check_frame(const traceparent_view_t *frame, const written_t *written, int nul)
     }
 
     opentelemetry__proto__trace__v1__scope_spans__free_unpacked(scope, NULL);
+}
+
+
+static void
+check_record(const traceparent_view_t *frame, unsigned attributes, int nul)
+{
+    record_t *record;
+    scope_logs_t *scope;
+
+    scope = opentelemetry__proto__logs__v1__scope_logs__unpack(
+        NULL, frame->len, frame->data);
+
+    CHECK(frame->len <= OTLP_SPAN_MAX);
+    CHECK(scope != NULL && scope->n_log_records == 1);
+    CHECK(opentelemetry__proto__logs__v1__scope_logs__get_packed_size(scope)
+              == frame->len
+          || nul);
+
+    record = scope->log_records[0];
+    CHECK(record->base.n_unknown_fields == 0);
+    CHECK(record->time_unix_nano == record->observed_time_unix_nano);
+    CHECK(
+        record->n_attributes + record->dropped_attributes_count == attributes);
+    CHECK(is_utf8(record->event_name));
+    check_attributes(record->attributes, record->n_attributes);
+
+    opentelemetry__proto__logs__v1__scope_logs__free_unpacked(scope, NULL);
 }
 
 
@@ -285,6 +316,81 @@ write_next(otlp_span_t *span, input_t *input, written_t *written)
 }
 
 
+static int
+write_span(
+    input_t *input, uint8_t *buf, size_t buf_size, traceparent_view_t *frame)
+{
+    int rc;
+    written_t written;
+    otlp_span_t span;
+    otlp_span_head_t head;
+
+    head.trace_id = (const uint8_t *) "0123456789abcdef";
+    head.span_id = (const uint8_t *) "01234567";
+    head.kind = next_byte(input) | 1; /* 0 is no kind */
+    head.parent_span_id = head.kind % 4 == 1 ? head.span_id : NULL;
+    head.flags = head.kind % 3;
+    head.start_time = 1 + head.kind;
+    head.name = next_view(input);
+    head.tracestate = next_view(input);
+
+    rc = otlp_span_begin(&span, buf, buf_size, &head);
+
+    release(&head.name);
+    release(&head.tracestate);
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    memset(&written, 0, sizeof(written));
+
+    while (input->size > 0) {
+        write_next(&span, input, &written);
+    }
+
+    otlp_span_end(&span, 128, head.kind % 3, frame);
+    check_span(frame, &written, input->nul);
+
+    return 0;
+}
+
+
+static int
+write_record(
+    input_t *input, uint8_t *buf, size_t buf_size, traceparent_view_t *frame)
+{
+    int rc;
+    unsigned attributes;
+    otlp_span_t record;
+    otlp_log_head_t head;
+
+    head.trace_id = (const uint8_t *) "0123456789abcdef";
+    head.span_id = (const uint8_t *) "01234567";
+    head.severity = next_byte(input) | 1; /* 0 is no severity */
+    head.flags = head.severity % 3;
+    head.time = head.severity;
+    head.event_name = next_view(input);
+
+    rc = otlp_log_begin(&record, buf, buf_size, &head);
+
+    release(&head.event_name);
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    for (attributes = 0; input->size > 0; attributes++) {
+        write_attribute(&record, input, next_byte(input));
+    }
+
+    otlp_log_end(&record, frame);
+    check_record(frame, attributes, input->nul);
+
+    return 0;
+}
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -292,9 +398,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t buf_size;
     uint8_t *buf;
     input_t input;
-    written_t written;
-    otlp_span_t span;
-    otlp_span_head_t head;
     traceparent_view_t frame;
 
     input.data = data;
@@ -304,31 +407,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_size = buf_size * buf_size + next_byte(&input);
     buf = malloc(buf_size);
 
-    head.trace_id = (const uint8_t *) "0123456789abcdef";
-    head.span_id = (const uint8_t *) "01234567";
-    head.kind = next_byte(&input) | 1; /* 0 is no kind */
-    head.parent_span_id = head.kind % 4 == 1 ? head.span_id : NULL;
-    head.flags = head.kind % 3;
-    head.start_time = 1 + head.kind;
-    head.name = next_view(&input);
-    head.tracestate = next_view(&input);
+    rc = next_byte(&input) % 4 == 0
+             ? write_record(&input, buf, buf_size, &frame)
+             : write_span(&input, buf, buf_size, &frame);
 
-    rc = otlp_span_begin(&span, buf, buf_size, &head);
-
-    release(&head.name);
-    release(&head.tracestate);
-
-    if (rc == 0) {
-        memset(&written, 0, sizeof(written));
-
-        while (input.size > 0) {
-            write_next(&span, &input, &written);
-        }
-
-        otlp_span_end(&span, 128, head.kind % 3, &frame);
-        CHECK(frame.data >= buf && frame.data + frame.len <= buf + buf_size);
-        check_frame(&frame, &written, input.nul);
-    }
+    CHECK(rc != 0
+          || (frame.data >= buf && frame.data + frame.len <= buf + buf_size));
 
     free(buf);
 
