@@ -20,7 +20,7 @@ static ngx_conf_enum_t  ngx_http_trace_levels[] = {
 };
 
 
-static ngx_conf_enum_t  ngx_http_trace_upstreams[] = {
+static ngx_conf_enum_t  ngx_http_trace_pipeline_words[] = {
     { ngx_string("off"), 0 },
     { ngx_string("internal"), 1 << NGX_HTTP_TRACE_INTERNAL },
     { ngx_string("user"), 1 << NGX_HTTP_TRACE_USER },
@@ -241,32 +241,65 @@ ngx_http_trace_default_attributes(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
+/* some pipelines; |offset| is of a ngx_uint_t, for their bits */
+
 char *
-ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+ngx_http_trace_pipelines_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char *p = conf;
+
+    ngx_str_t        *value;
+    ngx_uint_t       *field;
+    ngx_conf_enum_t  *e;
+
+    field = (ngx_uint_t *) (p + cmd->offset);
+
+    if (*field != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    e = ngx_http_trace_enum(ngx_http_trace_pipeline_words, &value[1]);
+
+    if (e == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\", write "
+                           "\"internal\", \"user\", \"both\" or \"off\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    *field = e->value;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_trace_events_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
     ngx_http_trace_loc_conf_t *tlcf = conf;
 
-    ngx_str_t        *value;
-    ngx_conf_enum_t  *e;
+    char                        *rv;
+    ngx_uint_t                   i;
+    ngx_http_trace_main_conf_t  *tmcf;
 
-    value = cf->args->elts;
+    rv = ngx_http_trace_pipelines_slot(cf, cmd, conf);
 
-    if (tlcf->upstream != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
-    e = ngx_http_trace_enum(ngx_http_trace_upstreams, &value[1]);
+    tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_trace_module);
 
-    if (e == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\" in \"trace_upstream\", "
-                           "write \"both\", \"internal\", \"user\" or "
-                           "\"off\"", &value[1]);
-        return NGX_CONF_ERROR;
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (tlcf->events & (1 << i)) {
+            tmcf->events_file[i] = cf->conf_file->file.name;
+            tmcf->events_line[i] = cf->conf_file->line;
+        }
     }
-
-    tlcf->upstream = e->value;
 
     return NGX_CONF_OK;
 }

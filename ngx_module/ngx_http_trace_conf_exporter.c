@@ -10,6 +10,7 @@
 
 #define NGX_HTTP_TRACE_PORT           4318
 #define NGX_HTTP_TRACE_PATH           "/v1/traces"
+#define NGX_HTTP_TRACE_EVENTS_PATH    "/v1/logs"
 
 #define NGX_HTTP_TRACE_QUEUE          (4 * 1024 * 1024)
 #define NGX_HTTP_TRACE_BATCH_SIZE     512
@@ -18,6 +19,8 @@
 #define NGX_HTTP_TRACE_CONNECTIONS    1
 #define NGX_HTTP_TRACE_TIMEOUT        10000
 #define NGX_HTTP_TRACE_RETRY_TIME     3600000
+
+#define NGX_HTTP_TRACE_EVENTS_INTERVAL  20
 
 
 static char *ngx_http_trace_exporter_directive(ngx_conf_t *cf,
@@ -32,16 +35,23 @@ static char *ngx_http_trace_exporter_routing_header(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_queue(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static char *ngx_http_trace_exporter_events_path(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_compression(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_trace_exporter_check(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
 static char *ngx_http_trace_exporter_limits(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf);
+static ngx_int_t ngx_http_trace_exporter_size(ngx_conf_t *cf, char *name,
+    size_t *size);
+static ngx_uint_t ngx_http_trace_path(ngx_str_t *path);
 static ngx_int_t ngx_http_trace_header_name(ngx_conf_t *cf, ngx_str_t *name);
 static ngx_uint_t ngx_http_trace_printable(ngx_str_t *value, u_char lowest);
 static ngx_int_t ngx_http_trace_request_head(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf);
+static ngx_int_t ngx_http_trace_events_url(ngx_conf_t *cf, ngx_url_t *url,
+    ngx_str_t *path);
 static ngx_int_t ngx_http_trace_pack(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_str_t *service_name,
     ngx_array_t *resource);
@@ -128,6 +138,20 @@ static ngx_command_t  ngx_http_trace_exporter_commands[] = {
       0,
       NULL },
 
+    { ngx_string("events_path"),
+      NGX_CONF_TAKE1,
+      ngx_http_trace_exporter_events_path,
+      0,
+      0,
+      NULL },
+
+    { ngx_string("events_queue"),
+      NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      0,
+      offsetof(ngx_http_trace_exporter_conf_t, events_queue),
+      NULL },
+
       ngx_null_command
 };
 
@@ -166,6 +190,7 @@ ngx_http_trace_exporter_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ecf->timeout = NGX_CONF_UNSET_MSEC;
     ecf->retry_time = NGX_CONF_UNSET_MSEC;
     ecf->gzip = NGX_CONF_UNSET_UINT;
+    ecf->events_queue = NGX_CONF_UNSET_SIZE;
 
     if (ngx_array_init(&ecf->headers, cf->pool, 4, sizeof(ngx_keyval_t))
         != NGX_OK)
@@ -235,7 +260,8 @@ ngx_http_trace_exporter_directive(ngx_conf_t *cf, ngx_command_t *dummy,
                        "unknown directive \"%V\" in \"trace_exporter\", write "
                        "endpoint, header, routing_header, queue, batch_size, "
                        "interval, connections, timeout, retry_time, "
-                       "compression or include", &value[0]);
+                       "compression, events_path, events_queue or include",
+                       &value[0]);
 
     return NGX_CONF_ERROR;
 }
@@ -262,7 +288,9 @@ ngx_http_trace_exporter_invalid(ngx_conf_t *cf, ngx_command_t *cmd,
     if (cmd->set == ngx_conf_set_msec_slot) {
         example = "a time, as \"1s\"";
 
-    } else if (cmd->set == ngx_http_trace_exporter_queue) {
+    } else if (cmd->set == ngx_http_trace_exporter_queue
+               || cmd->set == ngx_conf_set_size_slot)
+    {
         example = "a size, as \"4m\"";
 
     } else {
@@ -331,9 +359,7 @@ ngx_http_trace_exporter_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
         ngx_str_set(&ecf->url.uri, NGX_HTTP_TRACE_PATH);
     }
 
-    if (ecf->url.uri.data[0] != '/'
-        || !ngx_http_trace_printable(&ecf->url.uri, 0x21))
-    {
+    if (!ngx_http_trace_path(&ecf->url.uri)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid path \"%V\" in endpoint \"%V\" of "
                            "\"trace_exporter\", write one that starts with "
@@ -446,6 +472,34 @@ ngx_http_trace_exporter_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
+ngx_http_trace_exporter_events_path(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_trace_exporter_conf_t *ecf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ecf->events_path.len) {
+        return "is duplicate";
+    }
+
+    if (!ngx_http_trace_path(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid events_path \"%V\" in "
+                           "\"trace_exporter\", write one that starts with "
+                           "\"/\", as \"/v1/logs\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->events_path = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
 ngx_http_trace_exporter_compression(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
@@ -536,17 +590,14 @@ ngx_http_trace_exporter_limits(ngx_conf_t *cf,
     ngx_conf_init_msec_value(ecf->timeout, NGX_HTTP_TRACE_TIMEOUT);
     ngx_conf_init_msec_value(ecf->retry_time, NGX_HTTP_TRACE_RETRY_TIME);
     ngx_conf_init_uint_value(ecf->gzip, 0);
+    ngx_conf_init_size_value(ecf->events_queue, NGX_HTTP_TRACE_QUEUE);
 
-    if (ecf->queue < 2 * OTLP_QUEUE_SIZE_MIN
-        || ecf->queue > OTLP_QUEUE_SIZE_MAX)
+    if (ngx_http_trace_exporter_size(cf, "queue", &ecf->queue) != NGX_OK
+        || ngx_http_trace_exporter_size(cf, "events_queue", &ecf->events_queue)
+           != NGX_OK)
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid queue of %uz bytes in \"trace_exporter\", "
-                           "write 256k to 1024m", ecf->queue);
         return NGX_CONF_ERROR;
     }
-
-    ecf->queue = ngx_align(ecf->queue, ngx_pagesize);
 
     if (ecf->batch_size < 1 || ecf->batch_size > NGX_HTTP_TRACE_BATCH_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -572,6 +623,30 @@ ngx_http_trace_exporter_limits(ngx_conf_t *cf,
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_exporter_size(ngx_conf_t *cf, char *name, size_t *size)
+{
+    if (*size < 2 * OTLP_QUEUE_SIZE_MIN || *size > OTLP_QUEUE_SIZE_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid %s of %uz bytes in \"trace_exporter\", "
+                           "write 256k to 1024m", name, *size);
+        return NGX_ERROR;
+    }
+
+    *size = ngx_align(*size, ngx_pagesize);
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_trace_path(ngx_str_t *path)
+{
+    return path->len && path->data[0] == '/'
+           && ngx_http_trace_printable(path, 0x21);
 }
 
 
@@ -651,6 +726,97 @@ ngx_http_trace_exporter_init_conf(ngx_conf_t *cf,
     }
 
     return ngx_http_trace_pack(cf, ecf, service_name, resource);
+}
+
+
+/* what a pipeline's events have of its |spans|, which are complete */
+
+ngx_int_t
+ngx_http_trace_exporter_init_events(ngx_conf_t *cf,
+    ngx_http_trace_exporter_conf_t *ecf, ngx_http_trace_exporter_conf_t *spans,
+    ngx_uint_t pipeline)
+{
+    *ecf = *spans;
+
+    ecf->queue = spans->events_queue;
+    ecf->interval = NGX_HTTP_TRACE_EVENTS_INTERVAL;
+    ecf->connections = 1;
+    ecf->ordered = 1;
+
+    ngx_str_null(&ecf->queue_file);
+
+    switch (ngx_http_trace_events_url(cf, &ecf->url, &spans->events_path)) {
+
+    case NGX_OK:
+        return ngx_http_trace_request_head(cf, ecf);
+
+    case NGX_DECLINED:
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"trace_events\" needs the path that logs go to: write "
+                      "\"events_path " NGX_HTTP_TRACE_EVENTS_PATH ";\" in "
+                      "\"trace_exporter %V\"",
+                      &ngx_http_trace_pipeline_names[pipeline]);
+        return NGX_ERROR;
+
+    default: /* NGX_ERROR */
+        return NGX_ERROR;
+    }
+}
+
+
+/* the given path, or what the end of the spans' path makes of it */
+
+static ngx_int_t
+ngx_http_trace_events_url(ngx_conf_t *cf, ngx_url_t *url, ngx_str_t *path)
+{
+    size_t      kept, written;
+    u_char     *p;
+    ngx_str_t   spans, endpoint;
+
+    static ngx_str_t  traces = ngx_string(NGX_HTTP_TRACE_PATH);
+    static ngx_str_t  logs = ngx_string(NGX_HTTP_TRACE_EVENTS_PATH);
+
+    spans = url->uri;
+    endpoint = url->url;
+    kept = 0;
+
+    if (path->len == 0) {
+
+        if (spans.len < traces.len
+            || ngx_strncmp(spans.data + spans.len - traces.len, traces.data,
+                           traces.len)
+               != 0)
+        {
+            return NGX_DECLINED;
+        }
+
+        kept = spans.len - traces.len;
+        path = &logs;
+    }
+
+    /* the endpoint, which messages show, has a path only if one was written */
+
+    written = (spans.data + spans.len == endpoint.data + endpoint.len)
+              ? spans.len : 0;
+
+    endpoint.len -= written;
+
+    p = ngx_pnalloc(cf->pool, endpoint.len + kept + path->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    url->uri.data = p + endpoint.len;
+    url->uri.len = kept + path->len;
+
+    url->url.data = p;
+    url->url.len = endpoint.len + (written ? url->uri.len : 0);
+
+    p = ngx_cpymem(p, endpoint.data, endpoint.len);
+    p = ngx_cpymem(p, spans.data, kept);
+    ngx_memcpy(p, path->data, path->len);
+
+    return NGX_OK;
 }
 
 

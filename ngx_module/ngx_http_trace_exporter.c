@@ -12,6 +12,10 @@
  * out whether it does again, and the others are held behind it.  Since room in
  * a queue is free only when all that is older is gone, a full one drops what is
  * held as long as it is the oldest: nobody else's spans have to go for it.
+ *
+ * Where the order counts, the one sender has a batch of a routing only when no
+ * older one of the same routing is left: those that nobody holds stand first
+ * in |ready|, and go before what was never sent.
  */
 
 
@@ -100,7 +104,7 @@ struct ngx_http_trace_exporter_s {
     ngx_connection_t                *watcher;  /* of a graceful exit */
     ngx_msec_t                       deadline; /* of the exit */
 
-    ngx_uint_t                       pipeline;
+    ngx_uint_t                       channel;
     ngx_log_t                       *log;
 
     uint64_t                         lost;     /* since the last log line */
@@ -138,6 +142,8 @@ static ngx_uint_t ngx_http_trace_exporter_over(
     ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_next(
     ngx_http_trace_exporter_t *exporter);
+static ngx_uint_t ngx_http_trace_exporter_ready_first(
+    ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_fresh(
     ngx_http_trace_exporter_t *exporter);
 static ngx_http_trace_batch_t *ngx_http_trace_exporter_take(
@@ -152,6 +158,9 @@ static void ngx_http_trace_exporter_rejected(
     ngx_http_trace_sender_t *sender);
 static void ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender,
     ngx_uint_t answered);
+static void ngx_http_trace_exporter_again(
+    ngx_http_trace_exporter_t *exporter, ngx_http_trace_batch_t *batch,
+    ngx_msec_t wait);
 static void ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
     ngx_http_trace_failure_e failure, const char *error);
 static void ngx_http_trace_exporter_refused(ngx_http_trace_sender_t *sender,
@@ -174,7 +183,15 @@ static ngx_uint_t ngx_http_trace_exporter_may_log(ngx_msec_t *logged,
 
 
 static ngx_http_trace_exporter_t
-    ngx_http_trace_exporters[NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_exporters[NGX_HTTP_TRACE_CHANNELS];
+
+
+ngx_str_t  ngx_http_trace_channel_names[] = {
+    ngx_string("internal spans"),
+    ngx_string("user spans"),
+    ngx_string("internal events"),
+    ngx_string("user events")
+};
 
 
 ngx_str_t  ngx_http_trace_drop_names[] = {
@@ -201,16 +218,16 @@ ngx_str_t  ngx_http_trace_failure_names[] = {
 
 ngx_int_t
 ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t channel)
 {
     ngx_int_t                   i;
     ngx_core_conf_t            *ccf;
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
 
     exporter->conf = ecf;
-    exporter->pipeline = pipeline;
+    exporter->channel = channel;
     exporter->log = cycle->log;
     exporter->spans_max = OTLP_REQUEST_MAX - OTLP_REQUEST_FRAME_MAX
                           - ecf->resource.len - ecf->scope.len;
@@ -384,7 +401,7 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
     for (i = 0; i < exporter->conf->connections; i++) {
         ngx_http_trace_http_hold(&exporter->senders[i].client);
 
-        if (exporter->senders[i].batch) {
+        if (exporter->senders[i].batch && !exporter->conf->ordered) {
             ngx_http_trace_exporter_unhold(exporter,
                                            exporter->senders[i].batch);
         }
@@ -414,7 +431,9 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
         ngx_queue_remove(q);
         ngx_queue_insert_tail(&exporter->ready, q);
 
-        ngx_http_trace_exporter_unhold(exporter, batch);
+        if (!exporter->conf->ordered) {
+            ngx_http_trace_exporter_unhold(exporter, batch);
+        }
     }
 
     /* not as a posted event: without a timer the worker would be gone first */
@@ -426,11 +445,11 @@ ngx_http_trace_exporter_exit(ngx_event_t *ev)
 /* what is left stays in the queue, for who opens that next */
 
 void
-ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
+ngx_http_trace_exporter_stop(ngx_uint_t channel)
 {
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
 
     if (exporter->watcher) {
         ngx_free_connection(exporter->watcher);
@@ -440,9 +459,9 @@ ngx_http_trace_exporter_stop(ngx_uint_t pipeline)
 
     if (exporter->ring && exporter->ring->counters->queued) {
         ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                      "%uL %V spans were not exported before the exit, %s",
+                      "%uL %V were not exported before the exit, %s",
                       exporter->ring->counters->queued,
-                      &ngx_http_trace_pipeline_names[pipeline],
+                      &ngx_http_trace_channel_names[channel],
                       exporter->conf->queue_file.len
                       ? "they stay in the file"
                       : "they are lost unless another worker is there");
@@ -475,15 +494,35 @@ ngx_http_trace_check_routing(ngx_str_t *routing)
 }
 
 
-/* room for a span in the queue, NULL if there is none: see otlp_queue_begin */
+/* bytes that a queue could take now, those of its own beside records too */
+
+size_t
+ngx_http_trace_exporter_free(ngx_uint_t channel)
+{
+    otlp_queue_stat_t           stat;
+    ngx_http_trace_exporter_t  *exporter;
+
+    exporter = &ngx_http_trace_exporters[channel];
+
+    if (exporter->ring == NULL) {
+        return 0;
+    }
+
+    otlp_queue_stat(&exporter->ring->queue, &stat);
+
+    return stat.size - stat.used;
+}
+
+
+/* room for one in the queue, NULL if there is none: see otlp_queue_begin */
 
 u_char *
-ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
+ngx_http_trace_exporter_begin(ngx_uint_t channel, ngx_str_t *routing,
     size_t min, size_t *room)
 {
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
 
     if (exporter->ring == NULL) {
         return NULL;
@@ -500,14 +539,14 @@ ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
  */
 
 ngx_uint_t
-ngx_http_trace_exporter_evict(ngx_uint_t pipeline)
+ngx_http_trace_exporter_evict(ngx_uint_t channel)
 {
     otlp_queue_batch_t          oldest;
     ngx_http_trace_ring_t      *ring;
     ngx_http_trace_batch_t     *batch;
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
     ring = exporter->ring;
 
     if (ring == NULL
@@ -604,21 +643,21 @@ ngx_http_trace_exporter_held(ngx_http_trace_exporter_t *exporter,
 /* a place in the table of open spans, NULL if there is none */
 
 ngx_http_trace_active_t *
-ngx_http_trace_exporter_open(ngx_uint_t pipeline)
+ngx_http_trace_exporter_open(ngx_uint_t channel)
 {
     ngx_http_trace_ring_t  *ring;
 
-    ring = ngx_http_trace_exporters[pipeline].ring;
+    ring = ngx_http_trace_exporters[channel].ring;
 
     return ring ? ngx_http_trace_active_open(ring) : NULL;
 }
 
 
 void
-ngx_http_trace_exporter_close(ngx_uint_t pipeline,
+ngx_http_trace_exporter_close(ngx_uint_t channel,
     ngx_http_trace_active_t *active)
 {
-    ngx_http_trace_active_close(ngx_http_trace_exporters[pipeline].ring,
+    ngx_http_trace_active_close(ngx_http_trace_exporters[channel].ring,
                                 active);
 }
 
@@ -626,19 +665,19 @@ ngx_http_trace_exporter_close(ngx_uint_t pipeline,
 /* the record ends |active|, if that is not NULL */
 
 void
-ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
+ngx_http_trace_exporter_commit(ngx_uint_t channel, const uint8_t *record,
     size_t len, ngx_http_trace_active_t *active)
 {
     uint32_t                    n;
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
 
     if (active) {
         ngx_http_trace_active_ends(exporter->ring, active);
     }
 
-    n = otlp_queue_commit(&exporter->ring->queue, span, len,
+    n = otlp_queue_commit(&exporter->ring->queue, record, len,
                           ngx_http_trace_msec());
 
     ngx_http_trace_ring_added(exporter->ring);
@@ -662,12 +701,12 @@ ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
 /* for spans that never came into the queue */
 
 void
-ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
+ngx_http_trace_exporter_drop(ngx_uint_t channel,
     ngx_http_trace_drop_e reason, ngx_uint_t n)
 {
     ngx_http_trace_exporter_t  *exporter;
 
-    exporter = &ngx_http_trace_exporters[pipeline];
+    exporter = &ngx_http_trace_exporters[channel];
 
     if (exporter->ring == NULL) {
         return;
@@ -693,9 +732,9 @@ ngx_http_trace_exporter_dropped(ngx_http_trace_exporter_t *exporter,
                                         exporter->lost_once))
     {
         ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                      "%uL %V spans were dropped, the last for \"%V\"",
+                      "%uL %V were dropped, the last for \"%V\"",
                       exporter->lost,
-                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      &ngx_http_trace_channel_names[exporter->channel],
                       &ngx_http_trace_drop_names[reason]);
 
         exporter->lost = 0;
@@ -754,9 +793,9 @@ ngx_http_trace_exporter_orphans(ngx_event_t *ev)
     exporter->adopted = ring;
 
     ngx_log_error(NGX_LOG_NOTICE, exporter->log, 0,
-                  "%uL %V spans of another worker are adopted",
+                  "%uL %V of another worker are adopted",
                   exporter->adopted->counters->queued,
-                  &ngx_http_trace_pipeline_names[exporter->pipeline]);
+                  &ngx_http_trace_channel_names[exporter->channel]);
 
     ngx_http_trace_exporter_run(&exporter->run);
 }
@@ -845,7 +884,8 @@ ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
     do {
         batch = NULL;
 
-        if (exporter->fresh) {
+        if (exporter->fresh && !ngx_http_trace_exporter_ready_first(exporter))
+        {
             batch = ngx_http_trace_exporter_fresh(exporter);
         }
 
@@ -865,6 +905,24 @@ ngx_http_trace_exporter_next(ngx_http_trace_exporter_t *exporter)
                  || ngx_http_trace_exporter_empty(exporter, batch)));
 
     return batch;
+}
+
+
+/* whether a fresh batch would pass an older one that nobody holds */
+
+static ngx_uint_t
+ngx_http_trace_exporter_ready_first(ngx_http_trace_exporter_t *exporter)
+{
+    ngx_http_trace_batch_t  *batch;
+
+    if (!exporter->conf->ordered || ngx_queue_empty(&exporter->ready)) {
+        return 0;
+    }
+
+    batch = ngx_queue_data(ngx_queue_head(&exporter->ready),
+                           ngx_http_trace_batch_t, link);
+
+    return batch->hold == NULL;
 }
 
 
@@ -1106,9 +1164,9 @@ ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender)
         exporter->failing = 0;
 
         ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                      "%V spans are exported to %V again, after %ui failed "
+                      "%V are exported to %V again, after %ui failed "
                       "requests, with %uL in the queue",
-                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      &ngx_http_trace_channel_names[exporter->channel],
                       &exporter->conf->url.url, exporter->failed,
                       exporter->ring->counters->queued);
     }
@@ -1129,9 +1187,9 @@ ngx_http_trace_exporter_succeeded(ngx_http_trace_sender_t *sender)
                                                exporter->message_once))
         {
             ngx_log_error(NGX_LOG_WARN, exporter->log, 0,
-                          "receiver %V says of %V spans: \"%*s\"",
+                          "receiver %V says of %V: \"%*s\"",
                           &exporter->conf->url.url,
-                          &ngx_http_trace_pipeline_names[exporter->pipeline],
+                          &ngx_http_trace_channel_names[exporter->channel],
                           response.message_len, response.message);
 
             exporter->message_once = 1;
@@ -1192,20 +1250,9 @@ ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender,
         return;
     }
 
-    if (exporter->exiting) {
-
-        /* the deadline comes first, and then what is left stays where it is */
-
-        if (!exporter->pause.timer_set) {
-            ngx_add_timer(&exporter->pause, NGX_HTTP_TRACE_EXIT_INTERVAL);
-        }
-
-        ngx_queue_insert_tail(&exporter->ready, &batch->link);
-        return;
-    }
-
-    if (answered && batch->spans.routing.len) {
-
+    if (answered && batch->spans.routing.len
+        && (!exporter->exiting || exporter->conf->ordered))
+    {
         if (ngx_http_trace_exporter_behind(exporter, batch)) {
             return;
         }
@@ -1213,9 +1260,53 @@ ngx_http_trace_exporter_retry(ngx_http_trace_sender_t *sender,
         ngx_http_trace_exporter_hold(exporter, batch);
     }
 
-    batch->timer.cancelable = 1;
-    ngx_add_timer(&batch->timer, wait);
-    ngx_queue_insert_tail(&exporter->waiting, &batch->link);
+    ngx_http_trace_exporter_again(exporter, batch, wait);
+}
+
+
+/*
+ * Where the order counts, a batch that holds its routing lets those of others
+ * pass, also in an exit, and another one is the next.
+ */
+
+static void
+ngx_http_trace_exporter_again(ngx_http_trace_exporter_t *exporter,
+    ngx_http_trace_batch_t *batch, ngx_msec_t wait)
+{
+    ngx_uint_t  first;
+
+    first = (exporter->conf->ordered && batch->hold == NULL);
+
+    if (!exporter->exiting && !first) {
+        batch->timer.cancelable = 1;
+        ngx_add_timer(&batch->timer, wait);
+        ngx_queue_insert_tail(&exporter->waiting, &batch->link);
+        return;
+    }
+
+    if (exporter->exiting) {
+
+        /* the deadline comes first, and then what is left stays where it is */
+
+        wait = NGX_HTTP_TRACE_EXIT_INTERVAL;
+
+    } else if (exporter->pause.timer_set) {
+
+        /* nginx does not move a timer to a time that is near */
+
+        ngx_del_timer(&exporter->pause);
+    }
+
+    if (!exporter->pause.timer_set) {
+        ngx_add_timer(&exporter->pause, wait);
+    }
+
+    if (first) {
+        ngx_queue_insert_head(&exporter->ready, &batch->link);
+
+    } else {
+        ngx_queue_insert_tail(&exporter->ready, &batch->link);
+    }
 }
 
 
@@ -1253,14 +1344,14 @@ ngx_http_trace_exporter_failing(ngx_http_trace_sender_t *sender,
 
     if (error) {
         ngx_log_error(NGX_LOG_ERR, exporter->log, sender->client.err,
-                      "export of %V spans to %V failed: %s",
-                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      "export of %V to %V failed: %s",
+                      &ngx_http_trace_channel_names[exporter->channel],
                       &exporter->conf->url.url, error);
 
     } else {
         ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
-                      "export of %V spans to %V failed: status %ui",
-                      &ngx_http_trace_pipeline_names[exporter->pipeline],
+                      "export of %V to %V failed: status %ui",
+                      &ngx_http_trace_channel_names[exporter->channel],
                       &exporter->conf->url.url, sender->client.status.code);
     }
 }
@@ -1291,9 +1382,9 @@ ngx_http_trace_exporter_refused(ngx_http_trace_sender_t *sender,
     exporter->refused_once = 1;
 
     ngx_log_error(NGX_LOG_ERR, exporter->log, 0,
-                  "receiver %V rejects %V spans: status %ui",
+                  "receiver %V rejects %V: status %ui",
                   &exporter->conf->url.url,
-                  &ngx_http_trace_pipeline_names[exporter->pipeline],
+                  &ngx_http_trace_channel_names[exporter->channel],
                   sender->client.status.code);
 }
 
@@ -1369,7 +1460,7 @@ ngx_http_trace_exporter_empty(ngx_http_trace_exporter_t *exporter,
             otlp_queue_stat(&batch->ring->queue, &stat);
 
         } while (stat.size - stat.used < NGX_HTTP_TRACE_RESERVE(stat.size)
-                 && ngx_http_trace_exporter_evict(exporter->pipeline));
+                 && ngx_http_trace_exporter_evict(exporter->channel));
     }
 
     if (batch->spans.records) {
@@ -1434,14 +1525,24 @@ static void
 ngx_http_trace_exporter_unhold(ngx_http_trace_exporter_t *exporter,
     ngx_http_trace_batch_t *batch)
 {
+    ngx_queue_t  *q, *batches;
+
     if (batch->hold == NULL) {
         return;
     }
 
     ngx_rbtree_delete(&exporter->holds, &batch->hold->node.node);
 
-    if (!ngx_queue_empty(&batch->hold->batches)) {
-        ngx_queue_add(&exporter->ready, &batch->hold->batches);
+    batches = &batch->hold->batches;
+
+    while (exporter->conf->ordered && !ngx_queue_empty(batches)) {
+        q = ngx_queue_last(batches);
+        ngx_queue_remove(q);
+        ngx_queue_insert_head(&exporter->ready, q);
+    }
+
+    if (!ngx_queue_empty(batches)) {
+        ngx_queue_add(&exporter->ready, batches);
     }
 
     ngx_free(batch->hold);

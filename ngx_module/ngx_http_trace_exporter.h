@@ -1,7 +1,8 @@
 
 /*
- * From an encoded span to the receiver: configuration of an exporter, the
- * queues in shared memory, and the export itself.  Knows nothing of requests.
+ * From an encoded span or event to the receiver: configuration of an exporter,
+ * the queues in shared memory, and the export itself.  Knows nothing of
+ * requests.
  */
 
 
@@ -28,6 +29,11 @@
 #define NGX_HTTP_TRACE_INTERNAL       0
 #define NGX_HTTP_TRACE_USER           1
 #define NGX_HTTP_TRACE_PIPELINES      2
+
+/* a channel has an exporter: the spans of each pipeline, then their events */
+#define NGX_HTTP_TRACE_EVENTS(pipeline)                                       \
+    (NGX_HTTP_TRACE_PIPELINES + (pipeline))
+#define NGX_HTTP_TRACE_CHANNELS       (2 * NGX_HTTP_TRACE_PIPELINES)
 
 #define NGX_HTTP_TRACE_VERSION        "0.1.0"
 #define NGX_HTTP_TRACE_SCOPE          "ngx_http_trace_module"
@@ -156,18 +162,21 @@ typedef struct {
     ngx_msec_t                   timeout;
     ngx_msec_t                   retry_time;
     ngx_uint_t                   gzip;
+    ngx_str_t                    events_path; /* empty: made of the url's */
+    size_t                       events_queue;
 
     /* made of the above, when the configuration is complete */
     ngx_str_t                    request_head;
     ngx_str_t                    resource;    /* packed */
     ngx_str_t                    scope;       /* packed */
+    ngx_uint_t                   ordered;     /* batches, by routing */
 
     ngx_http_trace_store_t      *store;
     ngx_uint_t                   workers;
 } ngx_http_trace_exporter_conf_t;
 
 
-/* of one pipeline, summed over the queues */
+/* of one channel, summed over the queues */
 
 typedef struct {
     ngx_http_trace_counters_t    counters;
@@ -185,13 +194,16 @@ char *ngx_http_trace_exporter_block(ngx_conf_t *cf, ngx_command_t *cmd,
 ngx_int_t ngx_http_trace_exporter_init_conf(ngx_conf_t *cf,
     ngx_http_trace_exporter_conf_t *ecf, ngx_str_t *service_name,
     ngx_array_t *resource);
+ngx_int_t ngx_http_trace_exporter_init_events(ngx_conf_t *cf,
+    ngx_http_trace_exporter_conf_t *ecf, ngx_http_trace_exporter_conf_t *spans,
+    ngx_uint_t pipeline);
 
 
 /* ngx_http_trace_queue.c */
 
 ngx_int_t ngx_http_trace_store_open(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
-void ngx_http_trace_store_close(ngx_uint_t pipeline);
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t channel);
+void ngx_http_trace_store_close(ngx_uint_t channel);
 void ngx_http_trace_store_up(ngx_http_trace_store_t *store, ngx_uint_t up);
 void ngx_http_trace_store_sum(ngx_http_trace_exporter_conf_t *ecf,
     ngx_http_trace_summary_t *summary);
@@ -231,23 +243,25 @@ ngx_uint_t ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring,
 /* ngx_http_trace_exporter.c */
 
 ngx_int_t ngx_http_trace_exporter_start(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline);
-void ngx_http_trace_exporter_stop(ngx_uint_t pipeline);
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t channel);
+void ngx_http_trace_exporter_stop(ngx_uint_t channel);
 ngx_int_t ngx_http_trace_check_routing(ngx_str_t *routing);
-u_char *ngx_http_trace_exporter_begin(ngx_uint_t pipeline, ngx_str_t *routing,
+u_char *ngx_http_trace_exporter_begin(ngx_uint_t channel, ngx_str_t *routing,
     size_t min, size_t *room);
 NGX_HTTP_TRACE_APART ngx_uint_t ngx_http_trace_exporter_evict(
-    ngx_uint_t pipeline);
-ngx_http_trace_active_t *ngx_http_trace_exporter_open(ngx_uint_t pipeline);
-void ngx_http_trace_exporter_close(ngx_uint_t pipeline,
+    ngx_uint_t channel);
+ngx_http_trace_active_t *ngx_http_trace_exporter_open(ngx_uint_t channel);
+void ngx_http_trace_exporter_close(ngx_uint_t channel,
     ngx_http_trace_active_t *active);
-void ngx_http_trace_exporter_commit(ngx_uint_t pipeline, const uint8_t *span,
+void ngx_http_trace_exporter_commit(ngx_uint_t channel, const uint8_t *record,
     size_t len, ngx_http_trace_active_t *active);
-void ngx_http_trace_exporter_drop(ngx_uint_t pipeline,
+void ngx_http_trace_exporter_drop(ngx_uint_t channel,
     ngx_http_trace_drop_e reason, ngx_uint_t n);
+size_t ngx_http_trace_exporter_free(ngx_uint_t channel);
 
 
 extern ngx_str_t  ngx_http_trace_pipeline_names[];
+extern ngx_str_t  ngx_http_trace_channel_names[];
 extern ngx_str_t  ngx_http_trace_drop_names[];
 extern ngx_str_t  ngx_http_trace_failure_names[];
 

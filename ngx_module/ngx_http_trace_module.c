@@ -51,6 +51,8 @@ static ngx_int_t ngx_http_trace_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_trace_init_exporters(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
+static ngx_int_t ngx_http_trace_init_events(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 static void ngx_http_trace_realip(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
 static void ngx_http_trace_content_handlers(
@@ -163,9 +165,9 @@ static ngx_command_t  ngx_http_trace_commands[] = {
     { ngx_string("trace_upstream"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
                         |NGX_CONF_TAKE1,
-      ngx_http_trace_upstream_directive,
+      ngx_http_trace_pipelines_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      offsetof(ngx_http_trace_loc_conf_t, upstream),
       NULL },
 
     { ngx_string("trace_subrequests"),
@@ -197,6 +199,14 @@ static ngx_command_t  ngx_http_trace_commands[] = {
       ngx_http_trace_error_log_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
+      NULL },
+
+    { ngx_string("trace_events"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_CONF_TAKE1,
+      ngx_http_trace_events_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_trace_loc_conf_t, events),
       NULL },
 
     { ngx_string("trace_status"),
@@ -607,6 +617,7 @@ ngx_http_trace_create_loc_conf(ngx_conf_t *cf)
     tlcf->keep = NGX_CONF_UNSET_PTR;
     tlcf->control = NGX_CONF_UNSET_PTR;
     tlcf->upstream = NGX_CONF_UNSET_UINT;
+    tlcf->events = NGX_CONF_UNSET_UINT;
     tlcf->subrequests = NGX_CONF_UNSET;
     tlcf->response_header = NGX_CONF_UNSET_UINT;
     tlcf->error_log = NGX_CONF_UNSET_UINT;
@@ -656,6 +667,7 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_uint_value(conf->upstream, prev->upstream,
                               NGX_HTTP_TRACE_BOTH);
+    ngx_conf_merge_uint_value(conf->events, prev->events, 0);
     ngx_conf_merge_value(conf->subrequests, prev->subrequests, 1);
     ngx_conf_merge_uint_value(conf->error_log, prev->error_log,
                               NGX_HTTP_TRACE_PIPELINES);
@@ -675,6 +687,7 @@ ngx_http_trace_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_trace_merge_hooks(conf);
 
     tmcf->edits |= conf->edits;
+    tmcf->events |= conf->events;
 
     if (ngx_http_trace_add_location(cf, tmcf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -1047,6 +1060,41 @@ ngx_http_trace_init_exporters(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
         return NGX_ERROR;
     }
 
+    return ngx_http_trace_init_events(cf, tmcf);
+}
+
+
+static ngx_int_t
+ngx_http_trace_init_events(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (!(tmcf->events & (1 << i))) {
+            continue;
+        }
+
+        if (tmcf->exporters[i].line == 0) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"trace_events %V\" in %V:%ui without an exporter, "
+                          "write \"trace_exporter %V { endpoint unix:/path; "
+                          "}\" in the \"http\" block",
+                          &ngx_http_trace_pipeline_names[i],
+                          &tmcf->events_file[i], tmcf->events_line[i],
+                          &ngx_http_trace_pipeline_names[i]);
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_trace_exporter_init_events(cf,
+                                  &tmcf->exporters[NGX_HTTP_TRACE_EVENTS(i)],
+                                  &tmcf->exporters[i], i)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
     return NGX_OK;
 }
 
@@ -1195,8 +1243,10 @@ ngx_http_trace_init_module(ngx_cycle_t *cycle)
 
     ngx_http_trace_log_last(cycle);
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        if (tmcf->exporters[i].line == 0 || !tmcf->enabled[i]) {
+    for (i = 0; i < NGX_HTTP_TRACE_CHANNELS; i++) {
+        if (tmcf->exporters[i].line == 0
+            || !tmcf->enabled[i % NGX_HTTP_TRACE_PIPELINES])
+        {
             ngx_http_trace_store_close(i);
             continue;
         }
@@ -1229,7 +1279,7 @@ ngx_http_trace_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+    for (i = 0; i < NGX_HTTP_TRACE_CHANNELS; i++) {
 
         if (tmcf->exporters[i].store == NULL) {
             continue;
@@ -1241,8 +1291,8 @@ ngx_http_trace_init_process(ngx_cycle_t *cycle)
             != NGX_OK)
         {
             ngx_log_error(NGX_LOG_ALERT, cycle->log, 0,
-                          "%V spans of this worker are not exported",
-                          &ngx_http_trace_pipeline_names[i]);
+                          "%V of this worker are not exported",
+                          &ngx_http_trace_channel_names[i]);
         }
     }
 
@@ -1255,7 +1305,7 @@ ngx_http_trace_exit_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+    for (i = 0; i < NGX_HTTP_TRACE_CHANNELS; i++) {
         ngx_http_trace_exporter_stop(i);
     }
 }

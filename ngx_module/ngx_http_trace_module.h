@@ -215,6 +215,7 @@ typedef struct {
     ngx_http_upstream_srv_conf_t   *to_upstream;   /* the one that is asked */
     ngx_uint_t                      edits;    /* headers, recorded or not */
     ngx_uint_t                      upstream; /* trace_upstream, as bits */
+    ngx_uint_t                      events;   /* the same of trace_events */
     ngx_flag_t                      subrequests;
     ngx_uint_t                      response_header;
     ngx_int_t                       response_pipeline;
@@ -235,12 +236,16 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_trace_exporter_conf_t  exporters[NGX_HTTP_TRACE_PIPELINES];
+    ngx_http_trace_exporter_conf_t  exporters[NGX_HTTP_TRACE_CHANNELS];
     ngx_str_t                       service_name[NGX_HTTP_TRACE_PIPELINES];
     ngx_array_t                     resource[NGX_HTTP_TRACE_PIPELINES];
                                                       /* of ngx_keyval_t */
     ngx_uint_t                      enabled[NGX_HTTP_TRACE_PIPELINES];
                                          /* some location is not "off" */
+    ngx_uint_t                      events;     /* in some location: bits */
+    ngx_str_t                       events_file[NGX_HTTP_TRACE_PIPELINES];
+    ngx_uint_t                      events_line[NGX_HTTP_TRACE_PIPELINES];
+                                         /* of the last that said so */
     ngx_str_t                       status_file;    /* of a trace_status */
     ngx_uint_t                      status_line;    /* 0: there is none */
     ngx_array_t                     variables;
@@ -499,7 +504,9 @@ char *ngx_http_trace_service(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_resource(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_trace_upstream_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_trace_pipelines_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_trace_events_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_trace_default_attributes(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -84,14 +84,14 @@ static void ngx_http_trace_ring_settle(ngx_http_trace_ring_t *ring);
 /* what this process, as a master, keeps from one cycle to the next */
 
 static ngx_http_trace_store_t
-    *ngx_http_trace_stores[NGX_HTTP_TRACE_PIPELINES];
+    *ngx_http_trace_stores[NGX_HTTP_TRACE_CHANNELS];
 
 
 /* for a new cycle: the store there is, or a new one, with enough free queues */
 
 ngx_int_t
 ngx_http_trace_store_open(ngx_cycle_t *cycle,
-    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t pipeline)
+    ngx_http_trace_exporter_conf_t *ecf, ngx_uint_t channel)
 {
     ngx_core_conf_t         *ccf;
     ngx_http_trace_store_t  *store;
@@ -100,7 +100,7 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
 
     ecf->workers = ngx_max(ccf->worker_processes, 1);
 
-    store = ngx_http_trace_stores[pipeline];
+    store = ngx_http_trace_stores[channel];
 
     if (store == NULL
         || store->file.len != ecf->queue_file.len
@@ -114,11 +114,11 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
             return NGX_ERROR;
         }
 
-        ngx_http_trace_store_close(pipeline);
-        ngx_http_trace_stores[pipeline] = store;
+        ngx_http_trace_store_close(channel);
+        ngx_http_trace_stores[channel] = store;
     }
 
-    store->channel = pipeline;
+    store->channel = channel;
     ecf->store = store;
 
     if (ngx_test_config) {
@@ -133,11 +133,11 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
 /* workers that have the store still have it */
 
 void
-ngx_http_trace_store_close(ngx_uint_t pipeline)
+ngx_http_trace_store_close(ngx_uint_t channel)
 {
-    if (ngx_http_trace_stores[pipeline]) {
-        ngx_http_trace_store_free(ngx_http_trace_stores[pipeline]);
-        ngx_http_trace_stores[pipeline] = NULL;
+    if (ngx_http_trace_stores[channel]) {
+        ngx_http_trace_store_free(ngx_http_trace_stores[channel]);
+        ngx_http_trace_stores[channel] = NULL;
     }
 }
 
@@ -774,9 +774,9 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
 
     if (open) {
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                      "%ui open %V spans of a worker that is gone end with "
+                      "%ui open %V of a worker that is gone end with "
                       "worker_exit", open,
-                      &ngx_http_trace_pipeline_names[store->channel]);
+                      &ngx_http_trace_channel_names[store->channel]);
     }
 
     ngx_http_trace_ring_update(ring);

@@ -20,6 +20,8 @@ typedef struct {
     uint64_t                      up;
     uint64_t                      since;      /* ms since 1970 */
     ngx_http_trace_open_spans_t   open;       /* not shown of users' */
+    ngx_uint_t                    has_events;
+    ngx_http_trace_counters_t     events;
 } ngx_http_trace_status_t;
 
 
@@ -33,6 +35,7 @@ typedef struct {
     unsigned                      msec:1;     /* is shown in seconds */
     unsigned                      ended:1;    /* only if a request has ended */
     unsigned                      open:1;     /* of the internal alone */
+    unsigned                      events:1;   /* only if there are such */
 } ngx_http_trace_metric_t;
 
 
@@ -66,61 +69,84 @@ static ngx_http_trace_metric_t  ngx_http_trace_metrics[] = {
 
     { ngx_string("spans_recorded"),
       "Spans of requests that have ended.",
-      ngx_http_trace_status_offset(counters.recorded), NULL, 1, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.recorded), NULL, 1, 1, 0, 0, 0, 0 },
 
     { ngx_string("spans_exported"),
       "Spans that the receiver has taken.",
-      ngx_http_trace_status_offset(counters.exported), NULL, 1, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.exported), NULL, 1, 1, 0, 0, 0, 0 },
 
     { ngx_string("spans_dropped"),
       "Spans that are lost, by reason.",
       ngx_http_trace_status_offset(counters.dropped),
-      ngx_http_trace_drop_names, NGX_HTTP_TRACE_DROPS, 1, 0, 0, 0 },
+      ngx_http_trace_drop_names, NGX_HTTP_TRACE_DROPS, 1, 0, 0, 0, 0 },
 
     { ngx_string("export_requests"),
       "Requests sent to the receiver, retries included.",
-      ngx_http_trace_status_offset(counters.requests), NULL, 1, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.requests), NULL, 1, 1, 0, 0, 0, 0 },
 
     { ngx_string("export_failures"),
       "Requests to the receiver that have failed, by reason.",
       ngx_http_trace_status_offset(counters.failed),
-      ngx_http_trace_failure_names, NGX_HTTP_TRACE_FAILURES, 1, 0, 0, 0 },
+      ngx_http_trace_failure_names, NGX_HTTP_TRACE_FAILURES, 1, 0, 0, 0, 0 },
 
     { ngx_string("export_retries"),
       "Requests that have sent the spans of another one again.",
-      ngx_http_trace_status_offset(counters.retries), NULL, 1, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.retries), NULL, 1, 1, 0, 0, 0, 0 },
 
     { ngx_string("export_bytes"),
       "Bytes of the bodies of requests to the receiver.",
-      ngx_http_trace_status_offset(counters.bytes), NULL, 1, 1, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.bytes), NULL, 1, 1, 0, 0, 0, 0 },
 
     { ngx_string("export_up"),
       "Whether the last request to the receiver has succeeded.",
-      ngx_http_trace_status_offset(up), NULL, 1, 0, 0, 1, 0 },
+      ngx_http_trace_status_offset(up), NULL, 1, 0, 0, 1, 0, 0 },
 
     { ngx_string("export_up_changed_timestamp_seconds"),
       "When nginx_trace_export_up became what it is.",
-      ngx_http_trace_status_offset(since), NULL, 1, 0, 1, 1, 0 },
+      ngx_http_trace_status_offset(since), NULL, 1, 0, 1, 1, 0, 0 },
 
     { ngx_string("queue_spans"),
       "Spans in the queues.",
-      ngx_http_trace_status_offset(counters.queued), NULL, 1, 0, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.queued), NULL, 1, 0, 0, 0, 0, 0 },
 
     { ngx_string("queue_bytes"),
       "Bytes of the queues that are in use.",
-      ngx_http_trace_status_offset(counters.queue_used), NULL, 1, 0, 0, 0, 0 },
+      ngx_http_trace_status_offset(counters.queue_used),
+      NULL, 1, 0, 0, 0, 0, 0 },
 
     { ngx_string("queue_size_bytes"),
       "Bytes of the queues of all workers.",
-      ngx_http_trace_status_offset(queue_size), NULL, 1, 0, 0, 0, 0 },
+      ngx_http_trace_status_offset(queue_size), NULL, 1, 0, 0, 0, 0, 0 },
 
     { ngx_string("queue_oldest_seconds"),
       "For how long the oldest span has been in a queue.",
-      ngx_http_trace_status_offset(age), NULL, 1, 0, 1, 0, 0 },
+      ngx_http_trace_status_offset(age), NULL, 1, 0, 1, 0, 0, 0 },
 
     { ngx_string("open_spans"),
       "Spans of requests that have not ended.",
-      ngx_http_trace_status_offset(open.n), NULL, 1, 0, 0, 0, 1 },
+      ngx_http_trace_status_offset(open.n), NULL, 1, 0, 0, 0, 1, 0 },
+
+    { ngx_string("events_recorded"),
+      "Events of spans.",
+      ngx_http_trace_status_offset(events.recorded), NULL, 1, 1, 0, 0, 0, 1 },
+
+    { ngx_string("events_exported"),
+      "Events that the receiver has taken.",
+      ngx_http_trace_status_offset(events.exported), NULL, 1, 1, 0, 0, 0, 1 },
+
+    { ngx_string("events_dropped"),
+      "Events that are lost, by reason.",
+      ngx_http_trace_status_offset(events.dropped),
+      ngx_http_trace_drop_names, NGX_HTTP_TRACE_DROPS, 1, 0, 0, 0, 1 },
+
+    { ngx_string("events_queue_events"),
+      "Events in the queues.",
+      ngx_http_trace_status_offset(events.queued), NULL, 1, 0, 0, 0, 0, 1 },
+
+    { ngx_string("events_queue_bytes"),
+      "Bytes of the queues of events that are in use.",
+      ngx_http_trace_status_offset(events.queue_used),
+      NULL, 1, 0, 0, 0, 0, 1 }
 };
 
 #define NGX_HTTP_TRACE_METRICS                                                \
@@ -234,6 +260,15 @@ ngx_http_trace_status_read(ngx_http_request_t *r,
         {
             return NGX_ERROR;
         }
+
+        ecf = &tmcf->exporters[NGX_HTTP_TRACE_EVENTS(i)];
+
+        if (ecf->store) {
+            ngx_http_trace_store_sum(ecf, &summary);
+
+            status->has_events = 1;
+            status->events = summary.counters;
+        }
     }
 
     return NGX_OK;
@@ -251,6 +286,12 @@ ngx_http_trace_status_prometheus(ngx_http_trace_output_t *output,
 
     for (n = 0; n < NGX_HTTP_TRACE_METRICS; n++) {
         metric = &ngx_http_trace_metrics[n];
+
+        if (!ngx_http_trace_status_shown(&status[0], metric)
+            && !ngx_http_trace_status_shown(&status[1], metric))
+        {
+            continue;
+        }
 
         ngx_http_trace_status_write(output,
                                     "# HELP nginx_trace_%V%s %s\n"
@@ -306,9 +347,12 @@ static ngx_uint_t
 ngx_http_trace_status_shown(ngx_http_trace_status_t *status,
     ngx_http_trace_metric_t *metric)
 {
-    return !metric->open
-           || status->pipeline
-              == &ngx_http_trace_pipeline_names[NGX_HTTP_TRACE_INTERNAL];
+    if (metric->open) {
+        return status->pipeline
+               == &ngx_http_trace_pipeline_names[NGX_HTTP_TRACE_INTERNAL];
+    }
+
+    return !metric->events || status->has_events;
 }
 
 

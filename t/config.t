@@ -37,6 +37,10 @@ my $ascii = 'write printable ASCII without spaces';
 my $one_line = 'in "trace_exporter", write printable ASCII on one line';
 my $name = 'in "trace_exporter", write letters, digits and "-"';
 my $path = 'write one that starts with "/", as "/v1/traces"';
+my $events_path = 'in "trace_exporter", write one that starts with "/", as'
+    . ' "/v1/logs"';
+my $needs_path = '"trace_events" needs the path that logs go to: write'
+    . ' "events_path /v1/logs;" in "trace_exporter';
 my $header_parameter = 'write "header=x-op-traceparent", "from=$variable" or'
     . ' "to=name"';
 my $from = 'write a variable, as "from=$http_x_user_context"';
@@ -48,8 +52,8 @@ my $one_of = 'write "internal" or "user"';
 my $one_or_both = 'write "internal", "user" or "both"';
 my $arguments = 'invalid number of arguments in';
 my $known = 'write endpoint, header, routing_header, queue, batch_size,'
-    . ' interval, connections, timeout, retry_time, compression or'
-    . ' include';
+    . ' interval, connections, timeout, retry_time, compression, events_path,'
+    . ' events_queue or include';
 my $long = 'x' x 3900;
 
 # on the line of the http block that is given, or at its end
@@ -186,10 +190,14 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     ['trace_default_attributes user;',
      "$arguments \"trace_default_attributes\" directive"],
     (map { ["$_ a b c;", "$arguments \"$_\" directive"] }
-        qw(trace_upstream trace_subrequests trace_error_log
+        qw(trace_upstream trace_events trace_subrequests trace_error_log
            trace_response_header trace_keep)),
-    ['trace_upstream off; trace_upstream both;',
-     '"trace_upstream" directive is duplicate'],
+    (map { ["$_ off; $_ both;", "\"$_\" directive is duplicate"] }
+        qw(trace_upstream trace_events)),
+    (map { my $directive = $_; map { ["$directive $_;",
+            qq{invalid value "$_" in "$directive", write "internal", "user",}
+            . ' "both" or "off"'] } qw(on users OFF $host) }
+        qw(trace_upstream trace_events)),
     ['trace_subrequests internal;', 'invalid value "internal" in'
      . ' "trace_subrequests" directive, it must be "on" or "off"'],
     ['trace_subrequests on; trace_subrequests off;',
@@ -223,9 +231,6 @@ is(message("$exporters $_->[0]"), here($_->[1]), $_->[0]) for (
     ['trace_control_header x; trace_control_header y;',
      '"trace_control_header" directive is duplicate'],
 
-    ['trace_upstream on;',
-     'invalid value "on" in "trace_upstream", write "both", "internal", "user"'
-     . ' or "off"'],
     ['trace_span_name;', "$arguments \"trace_span_name\" directive"],
     ['trace_span_name foo x;',
      qq{invalid pipeline "foo" in "trace_span_name", $one_or_both}],
@@ -365,6 +370,18 @@ is(message("trace_exporter internal { endpoint unix:/s; $_->[0] }"),
     ['queue 4m; queue 4m;', '"queue" in "trace_exporter" is duplicate'],
     (map { ["queue $_;", qq{invalid queue "$_" in "trace_exporter", write a}
             . ' size, as "4m"'] } qw(x -1 1g 4mb 99999999999999999999)),
+    (map { ["events_path '$_';",
+            qq{invalid events_path "$_" $events_path}] }
+        '', 'logs', '/a b', "/a\rb: c", "/\xc3\xa9"),
+    ['events_path /a; events_path /a;',
+     '"events_path" in "trace_exporter" is duplicate'],
+    (map { ["events_queue $_;", qq{invalid events_queue "$_" in}
+            . ' "trace_exporter", write a size, as "4m"'] } qw(x -1 1g)),
+    ['events_queue 4m; events_queue 4m;',
+     '"events_queue" in "trace_exporter" is duplicate'],
+    (map { ["$_ 4m file=/f;",
+            qq{"$_" in "trace_exporter" takes 1 parameter}] }
+        qw(events_path events_queue)),
     ['interval 1 s;', '"interval" in "trace_exporter" takes 1 parameter'],
     (map { ["interval $_;", qq{invalid interval "$_" in "trace_exporter",}
             . ' write a time, as "1s"'] } qw(x -1 1ns 1.5)),
@@ -426,9 +443,11 @@ is(message("trace_exporter $_->[0] {\n$_->[1]\n}"), end($_->[2], 2),
     ['internal', 'endpoint unix:/s; routing_header x-t;', 'routing_header in'
      . ' "trace_exporter internal": only user spans have a routing, write a'
      . ' "header" instead'],
-    (map { ['internal', "endpoint unix:/s; queue $_->[0];", 'invalid queue of'
-            . qq{ $_->[1] bytes in "trace_exporter", write 256k to 1024m}] }
-        [0, 0], ['255k', 261120], ['262143', 262143], ['1025m', 1074790400]),
+    (map { my $queue = $_; map { ['internal',
+            "endpoint unix:/s; $queue $_->[0];", "invalid $queue of $_->[1]"
+            . ' bytes in "trace_exporter", write 256k to 1024m'] }
+        [0, 0], ['255k', 261120], ['262143', 262143], ['1025m', 1074790400] }
+        qw(queue events_queue)),
     (map { ['internal', "endpoint unix:/s; batch_size $_;", 'invalid'
             . qq{ batch_size $_ in "trace_exporter", write 1 to 8192}] }
         0, 8193),
@@ -516,6 +535,38 @@ for ((map { ["trace internal $_;", 'internal', ''] }
        "$_->[1] without exporter, in a location");
 }
 
+# events go where spans go, to a path that is like theirs
+
+for (['internal', 'internal', 'user'], ['user', 'user', 'internal'],
+     ['internal', 'both', 'user'], ['user', 'both', 'internal'])
+{
+    my ($without, $value, $with) = @$_;
+    my $exporter = $with eq 'user' ? $user : $internal;
+
+    is(message("$exporter", '', "server { listen unix:$dir/a;\n"
+               . "location / { if (\$args) { trace_events $value; } } }"),
+       qq{"trace_events $without" in $conf:9 without an exporter, write}
+       . qq{ "trace_exporter $without { endpoint unix:/path; }" in the "http"}
+       . ' block', "trace_events $value without trace_exporter $without");
+}
+
+for my $endpoint ('unix:/s:/', 'unix:/s:/v1/trace', 'unix:/s:/v1/traces/',
+                  'http://127.0.0.1/x', 'http://127.0.0.1/v1/traces?a=b')
+{
+    my @with = map { "trace_exporter internal { endpoint $endpoint; $_ }" }
+        '', 'events_path /l;';
+
+    is(message("$with[0] trace_events internal;"), qq{$needs_path internal"},
+       "trace_events, and the spans' endpoint is $endpoint");
+    is(message("$with[0] trace_events off;"), '', "no events to $endpoint");
+    is(message("$with[1] trace_events internal;"), '',
+       "events_path beside $endpoint");
+}
+
+is(message("$internal trace_exporter user { endpoint unix:/s:/x;"
+           . ' routing_header x-t; } trace_events both;'),
+   qq{$needs_path user"}, 'trace_events both, and one path is unlike');
+
 is(message("$exporters " . join ' ',
            map { "trace_attribute user a$_ $long;" } 1 .. 20),
    'values in "trace_attribute" are too long, write less than 65536 bytes in'
@@ -560,8 +611,7 @@ my $all_levels = 'trace internal parent ratio=0.1 rate=10r/s $arg_v;'
     . ' trace_default_attributes user all; trace_upstream internal;'
     . ' trace_subrequests off; trace_response_header server-timing;'
     . ' trace_error_log user; trace_keep "$status";'
-    . ' trace_control_header x-debug X-Force-Trace;'
-    . '';
+    . ' trace_control_header x-debug X-Force-Trace; trace_events both;';
 
 is(message("$exporters upstream backend { server unix:/s; }", '', $_->[1]),
    '', "all directives in $_->[0]") for (
@@ -582,6 +632,7 @@ is(message("$exporters $_"), '', $_) for (
         'ratio=1', 'ratio=1.0', 'ratio=0.0', 'ratio=0.000001', 'ratio=0.07',
         'rate=1000000r/s', 'rate=1r/m', 'parent $host', 'rate=1r/s ratio=0.5'),
     'trace_context internal header=traceparent;',
+    (map { "trace_events $_;" } qw(internal user both off)),
     'trace_context internal to=all; trace_context user from=$http_x;',
     'upstream a { server unix:/s; } upstream b { server unix:/s; }'
     . ' trace_context internal to=a,b extract header=x-op-traceparent;',
@@ -622,6 +673,8 @@ is(message("trace_exporter internal { $_ }"), '', $_) for (
     . ' connections 1;',
     'endpoint unix:/s; queue 1024m; batch_size 8192; interval 7d;'
     . ' connections 64;',
+    'endpoint unix:/s; events_path /v1/logs?a=b; events_queue 256k;',
+    'endpoint unix:/s; events_queue 1024m;',
 );
 
 is(message(''), '', 'nothing');

@@ -92,20 +92,26 @@ sub settled {
 
     $nginx->wait_for(sub {
         $status = status($nginx);
-        return !(grep { $_->{spans_recorded} != accounted($_) } values %$status)
-            && $check->($status);
+        return !(grep { !balanced($_) } values %$status) && $check->($status);
     });
 
     return $status;
 }
 
 
-sub accounted {
+sub balanced {
     my $pipeline = shift;
-    my $n = $pipeline->{spans_exported} + $pipeline->{queue_spans};
 
-    $n += $_ for values %{ $pipeline->{spans_dropped} };
-    return $n;
+    for (['spans', 'queue_spans'], ['events', 'events_queue_events']) {
+        my ($what, $queued) = @$_;
+        my $n = ($pipeline->{"${what}_exported"} // 0)
+            + ($pipeline->{$queued} // 0);
+
+        $n += $_ for values %{ $pipeline->{"${what}_dropped"} // {} };
+        return 0 if $n != ($pipeline->{"${what}_recorded"} // 0);
+    }
+
+    return 1;
 }
 
 
@@ -158,11 +164,13 @@ sub reasons {
 sub formats {
     my $dir = directory();
     my $receiver = Receiver->new(socket => "$dir/otlp.sock");
-    my $nginx = nginx($dir, 'interval 10ms;', http => $both);
+    my $nginx = nginx($dir, 'interval 10ms;',
+        http => "$both trace_events both;");
 
     load($nginx, 3, '/?user=1&tenant=a');
 
-    my $json = settled($nginx, sub { $_[0]{user}{spans_exported} == 3 });
+    my $json = settled($nginx, sub { $_[0]{user}{spans_exported} == 3
+        && !grep { $_->{events_queue_events} } values %{ $_[0] } });
     my ($head, $text) = ask($nginx,
         "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
 
@@ -261,6 +269,19 @@ sub only_configured {
         'nothing is known of a receiver that was not asked');
     unlike(($nginx->get('/metrics'))[1], qr/^nginx_trace_export_up/m,
         'in either format');
+
+    $nginx = nginx($dir, '', http => "$both trace_events user;");
+    my $status = status($nginx);
+    is_deeply({ map { my $p = $_; $p => [sort grep { /^events_/ }
+        keys %{ $status->{$p} }] } keys %$status },
+        { internal => [], user => [map { "events_$_" } qw(dropped exported
+            queue_bytes queue_events recorded)] },
+        'events are counted in the pipeline that has them');
+    my $text = ($nginx->get('/metrics'))[1];
+    like($text, qr/^nginx_trace_events_recorded_total\{pipeline="user"/m,
+        'there');
+    unlike($text, qr/^nginx_trace_events_.*\{pipeline="internal"/m,
+        'and not in the other');
 
     $nginx = nginx($dir, '', http => '');
     is_deeply(status($nginx), {}, 'nor one that is off everywhere');
