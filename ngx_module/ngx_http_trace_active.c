@@ -13,9 +13,7 @@
  */
 
 
-#include "ngx_http_trace_exporter.h"
-
-#include <traceparent/traceparent.h>
+#include "ngx_http_trace_event.h"
 
 
 #define NGX_HTTP_TRACE_NO_PLACE       NGX_MAX_UINT32_VALUE
@@ -24,11 +22,23 @@
 #define NGX_HTTP_TRACE_ACTIVE_SPAN    512
 
 
+static ngx_uint_t ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active, ngx_uint_t channel);
 static ngx_uint_t ngx_http_trace_active_left(ngx_http_trace_ring_t *ring,
     const ngx_http_trace_active_t *active);
 static ngx_http_trace_drop_e ngx_http_trace_active_export(
     ngx_http_trace_ring_t *ring, ngx_http_trace_active_t *active,
     ngx_uint_t channel);
+static ngx_http_trace_drop_e ngx_http_trace_active_span(
+    ngx_http_trace_ring_t *ring, ngx_http_trace_active_t *active,
+    ngx_str_t *routing, uint64_t now);
+static ngx_http_trace_drop_e ngx_http_trace_active_event(
+    ngx_http_trace_ring_t *ring, ngx_http_trace_active_t *active,
+    ngx_http_trace_active_t *request, ngx_uint_t channel,
+    ngx_http_trace_event_e event, uint64_t now);
+
+
+static ngx_str_t  ngx_http_trace_worker_exit = ngx_string("worker_exit");
 
 
 void
@@ -63,8 +73,29 @@ ngx_http_trace_active_open(ngx_http_trace_ring_t *ring)
     }
 
     active->ending = 0;
+    active->request = active - ring->table;
 
     return active;
+}
+
+
+/*
+ * What is too long is left out.  Whoever finds this after our death finds one
+ * routing, or none.
+ */
+
+void
+ngx_http_trace_active_route(ngx_http_trace_active_t *active,
+    ngx_str_t *routing)
+{
+    __atomic_store_n(&active->routing_len, 0, __ATOMIC_SEQ_CST);
+
+    if (routing->len <= NGX_HTTP_TRACE_ACTIVE_ROUTING) {
+        ngx_memcpy(active->routing, routing->data, routing->len);
+
+        __atomic_store_n(&active->routing_len, routing->len,
+                         __ATOMIC_RELEASE);
+    }
 }
 
 
@@ -136,27 +167,29 @@ ngx_http_trace_active_read(ngx_http_trace_active_t *copy,
 ngx_uint_t
 ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel)
 {
-    ngx_uint_t                i, n, places;
-    ngx_http_trace_drop_e     reason;
-    ngx_http_trace_active_t  *active;
+    ngx_uint_t  i, n, places;
 
     n = 0;
     places = ngx_min(*ring->places, NGX_HTTP_TRACE_ACTIVE_MAX);
 
+    /* before there are records of ours, in whose places theirs would be */
+
     for (i = 0; i < places; i++) {
-        active = &ring->table[i];
-
-        if (ngx_http_trace_active_left(ring, active)) {
-            reason = ngx_http_trace_active_export(ring, active, channel);
-
-            if (reason != NGX_HTTP_TRACE_DROPS) {
-                ring->counters->dropped[reason]++;
-            }
-
-            n++;
+        if (!ngx_http_trace_active_left(ring, &ring->table[i])) {
+            ring->table[i].times = 0;
         }
+    }
 
-        __atomic_store_n(&active->times, 0, __ATOMIC_RELEASE);
+    /* what a request has caused ends before it */
+
+    for (i = 0; i < places; i++) {
+        if (ring->table[i].request != i) {
+            n += ngx_http_trace_active_end(ring, &ring->table[i], channel);
+        }
+    }
+
+    for (i = 0; i < places; i++) {
+        n += ngx_http_trace_active_end(ring, &ring->table[i], channel);
     }
 
     *ring->places = 0;
@@ -173,10 +206,36 @@ ngx_http_trace_active_left(ngx_http_trace_ring_t *ring,
 {
     ngx_http_trace_active_t  copy;
 
-    return ngx_http_trace_active_read(&copy, active)
-           && (copy.flags & TRACEPARENT_FLAG_SAMPLED)
-           && !(copy.ending
-                && otlp_queue_published(&ring->queue, copy.ending - 1));
+    if (!ngx_http_trace_active_read(&copy, active)
+        || !(copy.flags & TRACEPARENT_FLAG_SAMPLED))
+    {
+        return 0;
+    }
+
+    return copy.ending == 0
+           || !otlp_queue_published(&ring->queue, copy.ending - 1);
+}
+
+
+static ngx_uint_t
+ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active, ngx_uint_t channel)
+{
+    ngx_http_trace_drop_e  reason;
+
+    if (active->times == 0) {
+        return 0;
+    }
+
+    reason = ngx_http_trace_active_export(ring, active, channel);
+
+    if (reason != NGX_HTTP_TRACE_DROPS) {
+        ring->counters->dropped[reason]++;
+    }
+
+    __atomic_store_n(&active->times, 0, __ATOMIC_RELEASE);
+
+    return 1;
 }
 
 
@@ -186,27 +245,58 @@ static ngx_http_trace_drop_e
 ngx_http_trace_active_export(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active, ngx_uint_t channel)
 {
-    size_t               room;
-    u_char              *buf;
-    uint64_t             now;
-    ngx_str_t            routing;
-    otlp_span_t          span;
-    struct timespec      ts;
-    otlp_span_head_t     head;
-    traceparent_view_t   frame;
-
-    static u_char  error[] = "worker_exit";
+    uint64_t                  now;
+    ngx_str_t                 routing;
+    struct timespec           ts;
+    ngx_http_trace_active_t  *request;
 
     routing.data = active->routing;
     routing.len = active->routing_len;
 
-    if (channel == NGX_HTTP_TRACE_USER
+    if (channel % NGX_HTTP_TRACE_PIPELINES == NGX_HTTP_TRACE_USER
         && ngx_http_trace_check_routing(&routing) != NGX_OK)
     {
         return NGX_HTTP_TRACE_NO_ROUTING;
     }
 
-    buf = otlp_queue_begin(&ring->queue, routing.data, routing.len,
+    (void) clock_gettime(CLOCK_REALTIME, &ts);
+
+    now = (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+
+    if (channel < NGX_HTTP_TRACE_PIPELINES) {
+        return ngx_http_trace_active_span(ring, active, &routing, now);
+    }
+
+    if (active->request >= NGX_HTTP_TRACE_ACTIVE_MAX) {
+        return NGX_HTTP_TRACE_DAMAGED;
+    }
+
+    request = &ring->table[active->request];
+
+    if (request->lost
+        && ngx_http_trace_active_event(ring, active, request, channel,
+                                       NGX_HTTP_TRACE_EVENT_DROPPED, now)
+           == NGX_HTTP_TRACE_DROPS)
+    {
+        request->lost = 0;
+    }
+
+    return ngx_http_trace_active_event(ring, active, request, channel,
+                                       NGX_HTTP_TRACE_EVENT_CLOSE, now);
+}
+
+
+static ngx_http_trace_drop_e
+ngx_http_trace_active_span(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active, ngx_str_t *routing, uint64_t now)
+{
+    size_t               room;
+    u_char              *buf;
+    otlp_span_t          span;
+    otlp_span_head_t     head;
+    traceparent_view_t   frame;
+
+    buf = otlp_queue_begin(&ring->queue, routing->data, routing->len,
                            NGX_HTTP_TRACE_ACTIVE_SPAN, &room);
     if (buf == NULL) {
         return NGX_HTTP_TRACE_QUEUE_FULL;
@@ -227,17 +317,61 @@ ngx_http_trace_active_export(ngx_http_trace_ring_t *ring,
         return NGX_HTTP_TRACE_ENCODE;
     }
 
-    otlp_span_string(&span, "error.type", sizeof("error.type") - 1, error,
-                     sizeof(error) - 1);
-
-    (void) clock_gettime(CLOCK_REALTIME, &ts);
-
-    now = (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+    otlp_span_string(&span, "error.type", sizeof("error.type") - 1,
+                     ngx_http_trace_worker_exit.data,
+                     ngx_http_trace_worker_exit.len);
 
     otlp_span_end(&span, ngx_max(now, active->start), OTLP_STATUS_ERROR,
                   &frame);
 
     ngx_http_trace_active_ends(ring, active);
+
+    (void) otlp_queue_commit(&ring->queue, frame.data, frame.len,
+                             now / 1000000);
+
+    return NGX_HTTP_TRACE_DROPS;
+}
+
+
+/* the end of |active|, or before that how many events of |request| were lost */
+
+static ngx_http_trace_drop_e
+ngx_http_trace_active_event(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_active_t *active, ngx_http_trace_active_t *request,
+    ngx_uint_t channel, ngx_http_trace_event_e event, uint64_t now)
+{
+    size_t               room;
+    u_char              *buf;
+    otlp_span_t          record;
+    traceparent_view_t   frame;
+
+    buf = otlp_queue_begin(&ring->queue, active->routing, active->routing_len,
+                           NGX_HTTP_TRACE_EVENT_SIZE, &room);
+    if (buf == NULL) {
+        return NGX_HTTP_TRACE_QUEUE_FULL;
+    }
+
+    if (ngx_http_trace_event_begin(&record, buf, room, event,
+                                   channel - NGX_HTTP_TRACE_PIPELINES, request,
+                                   event == NGX_HTTP_TRACE_EVENT_CLOSE
+                                   ? active->span_id : request->span_id, now)
+        != NGX_OK)
+    {
+        return NGX_HTTP_TRACE_ENCODE;
+    }
+
+    if (event == NGX_HTTP_TRACE_EVENT_CLOSE) {
+        ngx_http_trace_event_status(&record, OTLP_STATUS_ERROR,
+                                    &ngx_http_trace_worker_exit);
+        ngx_http_trace_active_ends(ring, active);
+
+    } else {
+        ngx_http_trace_event_lost(&record, request->lost);
+    }
+
+    otlp_log_end(&record, &frame);
+
+    request->sequence++;
 
     (void) otlp_queue_commit(&ring->queue, frame.data, frame.len,
                              now / 1000000);

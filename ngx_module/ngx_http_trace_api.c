@@ -67,7 +67,6 @@ static void ngx_http_trace_custom_current(ngx_http_trace_node_t *node,
     ngx_http_trace_custom_t *custom);
 static void ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom,
     const u_char *name, size_t len);
-static size_t ngx_http_trace_api_cut(const u_char *name, size_t len);
 static ngx_inline void ngx_http_trace_custom_room(
     ngx_http_trace_custom_t *custom, size_t size);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_custom_grow(
@@ -76,6 +75,9 @@ static NGX_HTTP_TRACE_APART void ngx_http_trace_close_now(
     ngx_http_trace_span_t span);
 static void ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom,
     uint64_t end);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_custom_announce(
+    ngx_http_trace_custom_t *custom,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 static size_t ngx_http_trace_api_size(
     const ngx_http_trace_api_attribute_t *attr);
 static ngx_inline ngx_uint_t ngx_http_trace_api_key(
@@ -86,12 +88,15 @@ static void ngx_http_trace_api_write(otlp_span_t *out,
     const ngx_http_trace_api_attribute_t *attr);
 static void ngx_http_trace_custom_head(ngx_http_trace_child_t *child,
     ngx_uint_t pipeline, otlp_span_head_t *head);
+static int ngx_http_trace_custom_status(ngx_http_trace_child_t *child,
+    u_char *buf, ngx_str_t *error);
 static int ngx_http_trace_custom_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
 
 
 static ngx_http_trace_child_type_t  ngx_http_trace_custom_type = {
     ngx_http_trace_custom_head,
+    ngx_http_trace_custom_status,
     ngx_http_trace_custom_write
 };
 
@@ -245,6 +250,10 @@ ngx_http_trace_custom_open(ngx_http_request_t *r, ngx_http_trace_span_t parent,
 
     custom->next = ctx->customs;
     ctx->customs = custom;
+
+    if (ctx->events) {
+        ngx_http_trace_events_open(ctx, &custom->child);
+    }
 
     return ngx_http_trace_handle(custom);
 }
@@ -466,6 +475,51 @@ ngx_http_trace_span_set(ngx_http_trace_span_t span,
             custom->attributes++;
         }
     }
+
+    if (custom->ctx->events) {
+        ngx_http_trace_custom_announce(custom, attributes, n);
+    }
+}
+
+
+static void
+ngx_http_trace_custom_announce(ngx_http_trace_custom_t *custom,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
+{
+    size_t      size;
+    ngx_uint_t  i;
+
+    size = 0;
+    n = ngx_min(n, NGX_HTTP_TRACE_API_ATTRIBUTES_MAX);
+
+    for (i = 0; i < n; i++) {
+        size += ngx_http_trace_api_size(&attributes[i]);
+    }
+
+    ngx_http_trace_events_attributes(custom->ctx, &custom->child, attributes,
+                                     n, size);
+}
+
+
+/* those whose names are right */
+
+void
+ngx_http_trace_custom_attributes(otlp_span_t *record,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+
+        if (i < NGX_HTTP_TRACE_API_ATTRIBUTES_MAX
+            && ngx_http_trace_api_key(&attributes[i]))
+        {
+            ngx_http_trace_api_write(record, &attributes[i]);
+
+        } else {
+            record->dropped_attributes++;
+        }
+    }
 }
 
 
@@ -490,7 +544,7 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
         return;
     }
 
-    len = ngx_http_trace_api_cut(name, len);
+    len = ngx_http_trace_name_cut(name, len);
 
     size = 2 * NGX_HTTP_TRACE_CUSTOM_FRAME + 3 * len;
 
@@ -505,17 +559,7 @@ ngx_http_trace_span_event(ngx_http_trace_span_t span, const u_char *name,
     otlp_span_event_begin(&event, &custom->out, ngx_http_trace_now(custom->ctx),
                           (const char *) name, len);
 
-    for (i = 0; i < n; i++) {
-
-        if (i < NGX_HTTP_TRACE_API_ATTRIBUTES_MAX
-            && ngx_http_trace_api_key(&attributes[i]))
-        {
-            ngx_http_trace_api_write(&event, &attributes[i]);
-
-        } else {
-            event.dropped_attributes++;
-        }
-    }
+    ngx_http_trace_custom_attributes(&event, attributes, n);
 
     otlp_span_event_end(&custom->out, &event);
 
@@ -739,12 +783,29 @@ void
 ngx_http_trace_span_rename(ngx_http_trace_span_t span, const u_char *name,
     size_t len)
 {
+    traceparent_view_t        view;
     ngx_http_trace_custom_t  *custom;
 
     custom = ngx_http_trace_find_span(span);
 
-    if (custom && !custom->child.end) {
-        ngx_http_trace_custom_name(custom, name, len);
+    if (custom == NULL || custom->child.end) {
+        return;
+    }
+
+    view.data = name;
+    view.len = ngx_http_trace_name_cut(name, len);
+
+    if (view.len == 0
+        || (view.len == custom->name_len
+            && ngx_memcmp(view.data, custom->name, view.len) == 0))
+    {
+        return;
+    }
+
+    ngx_http_trace_custom_name(custom, name, len);
+
+    if (custom->ctx->events) {
+        ngx_http_trace_events_rename(custom->ctx, &custom->child, &view);
     }
 }
 
@@ -754,7 +815,7 @@ ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom, const u_char *name,
     size_t len)
 {
     if (len) {
-        custom->name_len = ngx_http_trace_api_cut(name, len);
+        custom->name_len = ngx_http_trace_name_cut(name, len);
         ngx_memcpy(custom->name, name, custom->name_len);
     }
 }
@@ -762,8 +823,8 @@ ngx_http_trace_custom_name(ngx_http_trace_custom_t *custom, const u_char *name,
 
 /* not in the middle of a character */
 
-static size_t
-ngx_http_trace_api_cut(const u_char *name, size_t len)
+size_t
+ngx_http_trace_name_cut(const u_char *name, size_t len)
 {
     if (len <= NGX_HTTP_TRACE_API_NAME_MAX) {
         return len;
@@ -821,6 +882,10 @@ static void
 ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom, uint64_t end)
 {
     custom->child.end = end;
+
+    if (custom->ctx->events) {
+        ngx_http_trace_events_close(custom->ctx, &custom->child, end);
+    }
 
     while (custom->nodes) {
         ngx_http_trace_custom_current(custom->nodes, custom->outer);
@@ -885,6 +950,16 @@ ngx_http_trace_custom_head(ngx_http_trace_child_t *child, ngx_uint_t pipeline,
     head->kind = OTLP_SPAN_KIND_INTERNAL;
     head->name.data = custom->name;
     head->name.len = custom->name_len;
+}
+
+
+static int
+ngx_http_trace_custom_status(ngx_http_trace_child_t *child, u_char *buf,
+    ngx_str_t *error)
+{
+    ngx_http_trace_custom_t *custom = (ngx_http_trace_custom_t *) child;
+
+    return custom->status;
 }
 
 

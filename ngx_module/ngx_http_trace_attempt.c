@@ -387,6 +387,12 @@ ngx_http_trace_attempt_state(ngx_http_trace_upstream_t *up,
     } else {
         ngx_str_set(&attempt->error, "connect");
     }
+
+    if (up->ctx->events) {
+        ngx_http_trace_events_open(up->ctx, &attempt->child);
+        ngx_http_trace_events_close(up->ctx, &attempt->child,
+                                        attempt->child.end);
+    }
 }
 
 

@@ -35,7 +35,9 @@ static void ngx_http_trace_attempt_head(ngx_http_trace_child_t *child,
     ngx_uint_t pipeline, otlp_span_head_t *head);
 static int ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
-static void ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
+static int ngx_http_trace_attempt_status(ngx_http_trace_child_t *child,
+    u_char *buf, ngx_str_t *error);
+static int ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
     ngx_http_trace_attempt_facts_t *facts);
 static void ngx_http_trace_attempt_peer(ngx_str_t *name,
     ngx_http_trace_attempt_facts_t *facts);
@@ -51,6 +53,7 @@ static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_upstream_resolved_url(
 
 ngx_http_trace_child_type_t  ngx_http_trace_attempt_type = {
     ngx_http_trace_attempt_head,
+    ngx_http_trace_attempt_status,
     ngx_http_trace_attempt_write
 };
 
@@ -181,13 +184,14 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
 {
     ngx_http_trace_attempt_t *attempt = data;
 
+    int                               status;
     ngx_uint_t                        level;
     ngx_http_trace_balancer_t        *balancer;
     ngx_http_trace_attempt_facts_t    facts;
 
     level = attempt->up->ctx->level[pipeline];
 
-    ngx_http_trace_attempt_facts(attempt, &facts);
+    status = ngx_http_trace_attempt_facts(attempt, &facts);
 
     ngx_http_trace_semconv(ngx_http_trace_attempt_semconvs, &facts, span,
                            ngx_http_trace_attempt_masks[level]);
@@ -219,12 +223,30 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
                               attempt->child.end);
     }
 
-    return facts.error_type.len && !attempt->gone ? OTLP_STATUS_ERROR
-                                                  : OTLP_STATUS_UNSET;
+    return status;
 }
 
 
-static void
+static int
+ngx_http_trace_attempt_status(ngx_http_trace_child_t *child, u_char *buf,
+    ngx_str_t *error)
+{
+    ngx_http_trace_attempt_t *attempt = (ngx_http_trace_attempt_t *) child;
+
+    *error = attempt->error;
+
+    /* one of nginx's own making tells nothing of memcached */
+
+    if (error->len == 0 && attempt->status >= 400 && attempt->up->method) {
+        ngx_http_trace_status_error(attempt->status, buf, error);
+    }
+
+    return error->len && !attempt->gone ? OTLP_STATUS_ERROR
+                                        : OTLP_STATUS_UNSET;
+}
+
+
+static int
 ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
     ngx_http_trace_attempt_facts_t *facts)
 {
@@ -239,21 +261,12 @@ ngx_http_trace_attempt_facts(ngx_http_trace_attempt_t *attempt,
                     ? &ngx_http_trace_reused[attempt->reused] : NULL;
     facts->resend_count = attempt->resend_count
                           ? (int64_t) attempt->resend_count : NGX_ERROR;
-    facts->status_code = NGX_ERROR;
-    facts->error_type = attempt->error;
-
-    /* one of nginx's own making tells nothing of memcached */
-
-    if (attempt->status != NGX_ERROR && up->method) {
-        facts->status_code = attempt->status;
-
-        if (attempt->status >= 400 && facts->error_type.len == 0) {
-            ngx_http_trace_status_error(attempt->status, facts->error,
-                                        &facts->error_type);
-        }
-    }
+    facts->status_code = up->method ? attempt->status : NGX_ERROR;
 
     ngx_http_trace_attempt_peer(attempt->peer, facts);
+
+    return ngx_http_trace_attempt_status(&attempt->child, facts->error,
+                                         &facts->error_type);
 }
 
 

@@ -107,6 +107,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->sent = 0;
     ctx->edits = 0;
     ctx->recorded = 0;
+    ctx->events = 0;
     ctx->withheld[NGX_HTTP_TRACE_NOT_BELIEVED] = 0;
     ctx->withheld[NGX_HTTP_TRACE_NOT_MEANT] = 0;
     ctx->given_back = 0;

@@ -118,6 +118,10 @@ ngx_http_trace_decide_now(ngx_http_request_t *r)
 
     ctx->decided = 1;
 
+    if (tlcf->events) {
+        ngx_http_trace_events_begin(r, ctx, tlcf->events);
+    }
+
     if (ctx->recorded) {
         ngx_http_trace_error_log(r, ctx);
 

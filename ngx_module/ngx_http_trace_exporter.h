@@ -117,6 +117,9 @@ typedef struct {
     u_char                       span_id[TRACEPARENT_SPAN_ID_SIZE];
     u_char                       parent_id[TRACEPARENT_SPAN_ID_SIZE];
     uint32_t                     flags;       /* as in otlp_span_head_t */
+    uint32_t                     request;     /* place of the request's */
+    uint32_t                     sequence;    /* of its next event */
+    uint32_t                     lost;        /* events before that */
     uint8_t                      parent;      /* there is one */
     uint8_t                      phase;
     uint8_t                      name_len;
@@ -234,6 +237,8 @@ void ngx_http_trace_active_close(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active);
 void ngx_http_trace_active_ends(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active);
+void ngx_http_trace_active_route(ngx_http_trace_active_t *active,
+    ngx_str_t *routing);
 ngx_uint_t ngx_http_trace_active_read(ngx_http_trace_active_t *copy,
     const ngx_http_trace_active_t *active);
 ngx_uint_t ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring,

@@ -60,6 +60,8 @@ ngx_http_trace_span_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 void
 ngx_http_trace_locate(ngx_http_request_t *r, ngx_http_trace_node_t *node)
 {
+    ngx_str_t                   name;
+    ngx_http_trace_ctx_t       *ctx;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
@@ -68,9 +70,19 @@ ngx_http_trace_locate(ngx_http_request_t *r, ngx_http_trace_node_t *node)
         return;
     }
 
+    /* what it is called before its end matters to events alone */
+
+    ctx = ngx_http_trace_get_ctx(r);
+
+    if (ctx->events == 0
+        || ngx_http_trace_value_peek(r, tlcf->span->name, &name) != NGX_OK
+        || name.len == 0)
+    {
+        ngx_str_set(&name, "location");
+    }
+
     node->located = ngx_http_trace_span_open(r, NGX_HTTP_TRACE_NO_SPAN,
-                                             (u_char *) "location",
-                                             sizeof("location") - 1,
+                                             name.data, name.len,
                                              tlcf->span->pipelines);
 
     if (node->located) {

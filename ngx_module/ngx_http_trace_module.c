@@ -1005,6 +1005,10 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         ngx_http_trace_response_header_init();
     }
 
+    if (tmcf->events) {
+        ngx_http_trace_events_init();
+    }
+
     return NGX_OK;
 }
 

@@ -299,6 +299,7 @@ typedef struct ngx_http_trace_upstream_s  ngx_http_trace_upstream_t;
 typedef struct ngx_http_trace_facts_s  ngx_http_trace_facts_t;
 typedef struct ngx_http_trace_custom_s  ngx_http_trace_custom_t;
 typedef struct ngx_http_trace_lua_s  ngx_http_trace_lua_t;
+typedef struct ngx_http_trace_events_s  ngx_http_trace_events_t;
 
 
 typedef u_char  ngx_http_trace_span_ids_t[NGX_HTTP_TRACE_PIPELINES]
@@ -341,12 +342,17 @@ typedef int (*ngx_http_trace_write_pt)(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
 
 
-/* what makes the span of a child; |head| sets its name and kind */
+/*
+ * What makes the span of a child: |head| sets its name and kind, |status| its
+ * error, for which there is room for a number in |buf|.
+ */
 
 typedef struct {
     void                       (*head)(ngx_http_trace_child_t *child,
                                    ngx_uint_t pipeline,
                                    otlp_span_head_t *head);
+    int                        (*status)(ngx_http_trace_child_t *child,
+                                   u_char *buf, ngx_str_t *error);
     ngx_http_trace_write_pt      write;
 } ngx_http_trace_child_type_t;
 
@@ -361,6 +367,8 @@ struct ngx_http_trace_child_s {
     ngx_http_trace_span_ids_t    span_id;
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     end;         /* 0: it goes on */
+    ngx_http_trace_active_t     *announced[NGX_HTTP_TRACE_PIPELINES];
+                                              /* NULL: it is not */
 };
 
 
@@ -404,6 +412,8 @@ struct ngx_http_trace_ctx_s {
     ngx_uint_t                   sent;        /* which headers have had */
     ngx_uint_t                   recorded;    /* with spans, maybe to keep */
     ngx_uint_t                   edits;       /* there are headers to send */
+    ngx_uint_t                   events;      /* pipelines with these */
+    ngx_http_trace_events_t     *streams;     /* if there are any */
     unsigned                     decided:1;
     unsigned                     background:1;  /* subrequests may outlive it */
 
@@ -680,6 +690,8 @@ u_char *ngx_http_trace_outbound(ngx_http_request_t *r,
 
 /* ngx_http_trace_span.c */
 
+void ngx_http_trace_first_name(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, traceparent_view_t *name);
 void ngx_http_trace_request_open(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_uint_t pipeline);
@@ -757,8 +769,33 @@ NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
 
 
+/* ngx_http_trace_events.c */
+
+void ngx_http_trace_events_init(void);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_begin(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipelines);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_content(
+    ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts, traceparent_view_t *names);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_open(
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_child_t *child);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_close(
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_child_t *child, uint64_t time);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_rename(
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_child_t *child,
+    traceparent_view_t *name);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_attributes(
+    ngx_http_trace_ctx_t *ctx, ngx_http_trace_child_t *child,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n,
+    size_t size);
+
+
 /* ngx_http_trace_api.c */
 
+size_t ngx_http_trace_name_cut(const u_char *name, size_t len);
+void ngx_http_trace_custom_attributes(otlp_span_t *record,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 void ngx_http_trace_customs_close(ngx_http_trace_ctx_t *ctx,
     ngx_http_request_t *r, uint64_t end);
 void ngx_http_trace_customs_end(ngx_http_trace_ctx_t *ctx);

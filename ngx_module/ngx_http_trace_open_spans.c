@@ -24,7 +24,7 @@ static int ngx_libc_cdecl ngx_http_trace_open_spans_cmp(const void *one,
     const void *two);
 static void ngx_http_trace_open_spans_ids(ngx_http_trace_output_t *output,
     ngx_http_trace_active_t *span);
-static void ngx_http_trace_open_spans_workers(ngx_http_trace_output_t *output,
+static ngx_uint_t ngx_http_trace_open_spans_workers(ngx_http_trace_output_t *output,
     ngx_http_trace_open_spans_t *open);
 static u_char *ngx_http_trace_open_spans_text(u_char *dst, u_char *src,
     size_t len);
@@ -149,7 +149,7 @@ ngx_http_trace_open_spans_json(ngx_http_trace_output_t *output,
         ngx_http_trace_status_write(output, "%s      { ", i ? ",\n" : "\n");
         ngx_http_trace_open_spans_ids(output, span);
         ngx_http_trace_status_write(output,
-                        "\"name\": \"%*s\", "
+                        ", \"name\": \"%*s\", "
                         "\"start\": \"%4d-%02d-%02dT%02d:%02d:%02d.%03uLZ\", "
                         "\"age\": %uL.%03uL, \"worker\": %P }",
                         (size_t) (last - text), text,
@@ -174,7 +174,7 @@ ngx_http_trace_open_spans_chrome(ngx_http_trace_output_t *output,
 {
     u_char                       text[NGX_HTTP_TRACE_OPEN_TEXT], *last;
     uint64_t                     age;
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, n;
     ngx_http_trace_active_t     *span;
     ngx_http_trace_open_span_t  *spans;
 
@@ -182,6 +182,8 @@ ngx_http_trace_open_spans_chrome(ngx_http_trace_output_t *output,
 
     ngx_http_trace_status_write(output, "{ \"displayTimeUnit\": \"ms\", "
                                         "\"traceEvents\": [");
+
+    n = ngx_http_trace_open_spans_workers(output, open);
 
     for (i = 0; i < open->spans.nelts; i++) {
         span = &spans[i].span;
@@ -195,32 +197,30 @@ ngx_http_trace_open_spans_chrome(ngx_http_trace_output_t *output,
                        "%s  { \"name\": \"%*s\", \"cat\": \"internal\", "
                        "\"ph\": \"X\", \"ts\": %uL.%03uL, "
                        "\"dur\": %uL.%03uL, \"pid\": %P, \"tid\": %ui, "
-                       "\"args\": { ", i ? ",\n" : "\n",
+                       "\"args\": { ", n++ ? ",\n" : "\n",
                        (size_t) (last - text), text,
                        span->start / 1000, span->start % 1000,
                        age / 1000, age % 1000,
                        spans[i].worker, spans[i].place);
         ngx_http_trace_open_spans_ids(output, span);
-        ngx_http_trace_status_write(output, "\"worker\": %P } }",
-                                    spans[i].worker);
+        ngx_http_trace_status_write(output, " } }");
     }
-
-    ngx_http_trace_open_spans_workers(output, open);
 
     ngx_http_trace_status_write(output, "\n] }\n");
 }
 
 
-/* the rows of a worker have its name above them */
+/* the rows of a worker have its name above them; returns how many these are */
 
-static void
+static ngx_uint_t
 ngx_http_trace_open_spans_workers(ngx_http_trace_output_t *output,
     ngx_http_trace_open_spans_t *open)
 {
-    ngx_uint_t                   i, j;
+    ngx_uint_t                   i, j, n;
     ngx_http_trace_open_span_t  *spans;
 
     spans = open->spans.elts;
+    n = 0;
 
     for (i = 0; i < open->spans.nelts; i++) {
 
@@ -228,16 +228,18 @@ ngx_http_trace_open_spans_workers(ngx_http_trace_output_t *output,
 
         if (j == i) {
             ngx_http_trace_status_write(output,
-                          ",\n  { \"name\": \"process_name\", \"ph\": \"M\", "
+                          "%s  { \"name\": \"process_name\", \"ph\": \"M\", "
                           "\"pid\": %P, \"tid\": 0, "
                           "\"args\": { \"name\": \"nginx worker\" } }",
-                          spans[i].worker);
+                          n++ ? ",\n" : "\n", spans[i].worker);
         }
     }
+
+    return n;
 }
 
 
-/* what both formats tell, as members of an object that goes on */
+/* what both formats tell, as members of an object */
 
 static void
 ngx_http_trace_open_spans_ids(ngx_http_trace_output_t *output,
@@ -270,7 +272,7 @@ ngx_http_trace_open_spans_ids(ngx_http_trace_output_t *output,
     phase = ngx_min(span->phase, NGX_HTTP_TRACE_PHASES - 1);
 
     ngx_http_trace_status_write(output,
-                                "\"phase\": \"%V\", \"sampled\": %s, ",
+                                "\"phase\": \"%V\", \"sampled\": %s",
                                 &ngx_http_trace_phase_names[phase],
                                 (span->flags & TRACEPARENT_FLAG_SAMPLED)
                                 ? "true" : "false");

@@ -1,8 +1,9 @@
 
 /*
  * The store: one file for each exporter, which holds a queue for each worker,
- * each with its counters and a table of the spans that are open.  Without "file=" it is a file in memory, which the
- * master makes once and keeps through reloads.
+ * each with its counters and a table of the spans that are open.  Without
+ * "file=" it is a file in memory, which the master makes once and keeps through
+ * reloads.
  *
  * A process owns a queue as long as it holds a lock on it.  The kernel takes
  * the lock from a process that dies, in whatever way: so a worker that starts
@@ -772,7 +773,9 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
 
     open = ngx_http_trace_active_adopt(ring, store->channel);
 
-    if (open) {
+    /* the same requests, told of once */
+
+    if (open && store->channel < NGX_HTTP_TRACE_PIPELINES) {
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "%ui open %V of a worker that is gone end with "
                       "worker_exit", open,

@@ -25,6 +25,8 @@ typedef struct {
 
 static ngx_inline uint32_t ngx_http_trace_span_flags(
     ngx_http_trace_span_ctx_t *sc);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_request_events(
+    ngx_http_trace_request_t *request);
 static ngx_uint_t ngx_http_trace_kept(ngx_http_trace_request_t *request,
     ngx_uint_t pipeline);
 static ngx_inline void ngx_http_trace_pipeline_spans(
@@ -53,7 +55,7 @@ void
 ngx_http_trace_request_open(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
 {
-    ngx_str_t                   name;
+    traceparent_view_t          name;
     ngx_http_trace_active_t    *active;
     ngx_http_trace_span_ctx_t  *sc;
 
@@ -83,18 +85,33 @@ ngx_http_trace_request_open(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     active->flags = ngx_http_trace_span_flags(sc);
     active->phase = NGX_HTTP_TRACE_ACCESS;
     active->routing_len = 0;
-    active->name_len = 0;
 
-    if (ngx_http_trace_semconv_name(r, ngx_http_trace_method(r->method,
-                                                             &r->method_name),
-                                    pcf, &name)
-        == NGX_OK)
-    {
-        active->name_len = ngx_min(name.len, NGX_HTTP_TRACE_ACTIVE_NAME);
-        ngx_memcpy(active->name, name.data, active->name_len);
-    }
+    ngx_http_trace_first_name(r, pcf, &name);
+
+    active->name_len = ngx_http_trace_name_cut(name.data, name.len);
+    ngx_memcpy(active->name, name.data, active->name_len);
 
     ngx_http_trace_active_opened(active);
+}
+
+
+/* by method and route: variables are only asked at the end */
+
+void
+ngx_http_trace_first_name(ngx_http_request_t *r,
+    ngx_http_trace_pipeline_conf_t *pcf, traceparent_view_t *view)
+{
+    ngx_str_t                name;
+    ngx_http_trace_known_t  *method;
+
+    method = ngx_http_trace_method(r->method, &r->method_name);
+
+    if (ngx_http_trace_semconv_name(r, method, pcf, &name) != NGX_OK) {
+        ngx_str_null(&name);
+    }
+
+    view->data = name.data;
+    view->len = name.len;
 }
 
 
@@ -113,22 +130,22 @@ ngx_http_trace_request_content(ngx_http_request_t *r,
 
     ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
 
+    if (ctx->events) {
+        ngx_http_trace_events_content(ctx);
+    }
+
     active = ctx->pipelines[NGX_HTTP_TRACE_USER].active;
 
     if (active == NULL) {
         return;
     }
 
-    active->routing_len = 0;
-
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     if (tlcf->routing
-        && ngx_http_trace_value_peek(r, tlcf->routing, &routing) == NGX_OK
-        && routing.len <= NGX_HTTP_TRACE_ACTIVE_ROUTING)
+        && ngx_http_trace_value_peek(r, tlcf->routing, &routing) == NGX_OK)
     {
-        ngx_memcpy(active->routing, routing.data, routing.len);
-        active->routing_len = routing.len;
+        ngx_http_trace_active_route(active, &routing);
     }
 }
 
@@ -191,6 +208,10 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
         ngx_http_trace_facts(r, ctx, &facts);
     }
 
+    if (ctx->events) {
+        ngx_http_trace_request_events(&request);
+    }
+
     for (i = NGX_HTTP_TRACE_PIPELINES; i-- > 0; /* void */) {
         if ((ctx->recorded & (1 << i)) && ngx_http_trace_kept(&request, i)) {
             ngx_http_trace_pipeline_spans(&request, i);
@@ -198,6 +219,27 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
     }
 
     r->loc_conf = loc_conf;
+}
+
+
+/* the last ones */
+
+static void
+ngx_http_trace_request_events(ngx_http_trace_request_t *request)
+{
+    ngx_uint_t             i;
+    ngx_http_trace_ctx_t  *ctx;
+    traceparent_view_t     names[NGX_HTTP_TRACE_PIPELINES];
+
+    ctx = request->ctx;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (ctx->events & (1 << i)) {
+            ngx_http_trace_span_name(request, i, &names[i]);
+        }
+    }
+
+    ngx_http_trace_events_end(ctx, request->facts, names);
 }
 
 

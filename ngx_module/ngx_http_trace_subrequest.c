@@ -49,14 +49,19 @@ static ngx_int_t ngx_http_trace_subrequest_header_filter(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_subrequest_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static ngx_inline ngx_uint_t ngx_http_trace_subrequest_answer(
+    ngx_http_trace_subrequest_t *sub);
 static void ngx_http_trace_subrequest_head(ngx_http_trace_child_t *child,
     ngx_uint_t pipeline, otlp_span_head_t *head);
+static int ngx_http_trace_subrequest_status(ngx_http_trace_child_t *child,
+    u_char *buf, ngx_str_t *error);
 static int ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span);
 
 
 static ngx_http_trace_child_type_t  ngx_http_trace_subrequest_type = {
     ngx_http_trace_subrequest_head,
+    ngx_http_trace_subrequest_status,
     ngx_http_trace_subrequest_write
 };
 
@@ -201,9 +206,18 @@ ngx_http_trace_subrequest_settle(ngx_http_request_t *r,
 
         if (sub->child.pipelines == 0) {
             ngx_http_trace_subrequest_ids(sub, ctx->recorded);
+
+            if (ctx->events) {
+                ngx_http_trace_events_open(ctx, &sub->child);
+            }
         }
 
         return;
+    }
+
+    if (ctx->events) {
+        ngx_http_trace_events_close(ctx, &sub->child,
+                                    ngx_http_trace_now(ctx));
     }
 
     /* what hangs below it points to its ids */
@@ -271,6 +285,10 @@ ngx_http_trace_subrequest_begin(ngx_http_request_t *r,
 
     r->post_subrequest = &sub->ours;
 
+    if (ctx->events) {
+        ngx_http_trace_events_open(ctx, &sub->child);
+    }
+
     return sub;
 }
 
@@ -329,6 +347,10 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
     ngx_http_trace_subrequest_t *sub = data;
 
+    ngx_uint_t  first;
+
+    first = (sub->child.end == 0);
+
     sub->child.end = ngx_http_trace_now(sub->ctx);
 
     if (sub->node.upstream) {
@@ -342,6 +364,10 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
     if (sub->ctx->customs) {
         ngx_http_trace_customs_close(sub->ctx, r, sub->child.end);
         sub->node.located = NGX_HTTP_TRACE_NO_SPAN;
+    }
+
+    if (sub->ctx->events && first) {
+        ngx_http_trace_events_close(sub->ctx, &sub->child, sub->child.end);
     }
 
     if (sub->theirs) {
@@ -499,11 +525,44 @@ ngx_http_trace_subrequest_head(ngx_http_trace_child_t *child,
 
 
 static int
+ngx_http_trace_subrequest_status(ngx_http_trace_child_t *child, u_char *buf,
+    ngx_str_t *error)
+{
+    ngx_http_trace_subrequest_t *sub = (ngx_http_trace_subrequest_t *) child;
+
+    ngx_uint_t  status;
+
+    status = ngx_http_trace_subrequest_answer(sub);
+
+    if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ngx_http_trace_gone(sub->request, error);
+
+    } else if (status >= 500) {
+        ngx_http_trace_status_error(status, buf, error);
+    }
+
+    return status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
+}
+
+
+static ngx_inline ngx_uint_t
+ngx_http_trace_subrequest_answer(ngx_http_trace_subrequest_t *sub)
+{
+    ngx_http_request_t  *r;
+
+    r = sub->request;
+
+    return r->err_status ? r->err_status : r->headers_out.status;
+}
+
+
+static int
 ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
     otlp_span_t *span)
 {
     ngx_http_trace_subrequest_t *sub = data;
 
+    int                                 failed;
     ngx_uint_t                          status, level;
     ngx_http_request_t                 *r;
     ngx_http_trace_loc_conf_t          *tlcf;
@@ -514,7 +573,7 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    status = r->err_status ? r->err_status : r->headers_out.status;
+    status = ngx_http_trace_subrequest_answer(sub);
 
     facts.route = tlcf->pipelines[pipeline].route;
     facts.path = r->uri;
@@ -526,12 +585,8 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
     facts.status_code = status ? (int64_t) status : NGX_ERROR;
     facts.error_type.len = 0;
 
-    if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
-        ngx_http_trace_gone(r, &facts.error_type);
-
-    } else if (status >= 500) {
-        ngx_http_trace_status_error(status, facts.error, &facts.error_type);
-    }
+    failed = ngx_http_trace_subrequest_status(&sub->child, facts.error,
+                                              &facts.error_type);
 
     ngx_http_trace_semconv(ngx_http_trace_subrequest_semconvs, &facts, span,
                            ngx_http_trace_semconv_mask(
@@ -539,5 +594,5 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 
     ngx_http_trace_span_hops(span, &sub->node, pipeline, level);
 
-    return status >= 500 ? OTLP_STATUS_ERROR : OTLP_STATUS_UNSET;
+    return failed;
 }

@@ -31,6 +31,8 @@ static ngx_int_t ngx_http_trace_upstream_address(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_http_trace_upstream_t *ngx_http_trace_upstream_next(
     ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_upstream_announce(
+    ngx_http_trace_upstream_t *up, ngx_http_trace_attempt_t *attempt);
 static ngx_int_t ngx_http_trace_upstream_get(ngx_peer_connection_t *pc,
     void *data);
 static void ngx_http_trace_upstream_free(ngx_peer_connection_t *pc,
@@ -565,6 +567,12 @@ ngx_http_trace_upstream_get(ngx_peer_connection_t *pc, void *data)
 
         attempt->child.end = ngx_http_trace_now(up->ctx);
 
+        if (up->ctx->events) {
+            ngx_http_trace_upstream_announce(up, attempt);
+            ngx_http_trace_events_close(up->ctx, &attempt->child,
+                                        attempt->child.end);
+        }
+
         return rc;
     }
 
@@ -584,7 +592,23 @@ ngx_http_trace_upstream_get(ngx_peer_connection_t *pc, void *data)
     u->output.output_filter = ngx_http_trace_upstream_output;
     u->output.filter_ctx = up;
 
+    if (up->ctx->events) {
+        ngx_http_trace_upstream_announce(up, attempt);
+    }
+
     return rc;
+}
+
+
+/* what is sent is not all there yet: it is to be described again */
+
+static void
+ngx_http_trace_upstream_announce(ngx_http_trace_upstream_t *up,
+    ngx_http_trace_attempt_t *attempt)
+{
+    ngx_http_trace_events_open(up->ctx, &attempt->child);
+
+    up->described = 0;
 }
 
 
@@ -615,6 +639,11 @@ ngx_http_trace_upstream_free(ngx_peer_connection_t *pc, void *data,
         ngx_http_trace_attempt_end(up, attempt, pc, state);
         ngx_http_trace_request_phase(up->request, up->ctx,
                                      NGX_HTTP_TRACE_RESPONSE);
+
+        if (up->ctx->events) {
+            ngx_http_trace_events_close(up->ctx, &attempt->child,
+                                        attempt->child.end);
+        }
     }
 
     up->free(pc, up->data, state);

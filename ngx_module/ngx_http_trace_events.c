@@ -1,0 +1,900 @@
+
+/*
+ * Events of spans while they are open: that they are, what becomes of them,
+ * that they are not any more.  Each is a record in a queue of its own, so they
+ * are never in the way of a span.
+ *
+ * A span that is announced has a place in the table behind that queue, and as
+ * long as it has, room in the queue is kept for its end.
+ */
+
+
+#include "ngx_http_trace_module.h"
+#include "ngx_http_trace_event.h"
+
+
+/* of a record in the queue, beside itself and its routing; bytes */
+#define NGX_HTTP_TRACE_EVENT_FRAME    64
+
+/* what may be left empty at the end of the ring; bytes */
+#define NGX_HTTP_TRACE_EVENT_GAP                                              \
+    (2 * (NGX_HTTP_TRACE_EVENT_SIZE + NGX_HTTP_TRACE_EVENT_FRAME              \
+          + OTLP_QUEUE_ROUTING_MAX))
+
+
+/*
+ * The events of a request in one pipeline.  As long as its span is not
+ * announced, nothing is; what was meanwhile is told then.
+ */
+
+typedef struct {
+    ngx_http_trace_active_t     *request;     /* NULL: not announced */
+    ngx_str_t                    routing;
+    unsigned                     never:1;     /* there was no room for it */
+    unsigned                     returned:1;
+} ngx_http_trace_stream_t;
+
+
+struct ngx_http_trace_events_s {
+    ngx_http_request_t          *request;
+    ngx_http_trace_stream_t      streams[NGX_HTTP_TRACE_PIPELINES];
+};
+
+
+typedef struct {
+    ngx_http_trace_event_e       type;
+    ngx_uint_t                   pipeline;
+    ngx_http_trace_active_t     *span;        /* NULL: not announced */
+    uint64_t                     time;
+    size_t                       size;        /* of attributes, at most */
+    void                       (*write)(otlp_span_t *record, void *data);
+    void                        *data;
+} ngx_http_trace_event_t;
+
+
+/* what some of them are written of */
+
+typedef struct {
+    const u_char                *parent_id;   /* NULL: a root */
+    otlp_span_head_t             head;        /* its name and kind */
+} ngx_http_trace_opening_t;
+
+
+typedef struct {
+    int                          status;
+    ngx_str_t                    error;
+} ngx_http_trace_ending_t;
+
+
+typedef struct {
+    const ngx_http_trace_api_attribute_t  *attributes;
+    ngx_uint_t                             n;
+} ngx_http_trace_setting_t;
+
+
+static void ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline);
+static ngx_int_t ngx_http_trace_events_routing(ngx_http_request_t *r,
+    ngx_uint_t pipeline, ngx_str_t *routing);
+static ngx_uint_t ngx_http_trace_events_end_children(
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline);
+static void ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
+    traceparent_view_t *name);
+static void ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_uint_t pipeline);
+static void ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_uint_t pipeline, uint64_t time);
+static void ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_http_trace_event_t *event);
+static ngx_http_trace_active_t *ngx_http_trace_events_open_span(
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, const u_char *span_id,
+    ngx_http_trace_opening_t *opening, uint64_t time);
+static void ngx_http_trace_events_close_span(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, ngx_http_trace_active_t *span,
+    ngx_http_trace_ending_t *ending, uint64_t time);
+static ngx_http_trace_active_t *ngx_http_trace_events_place(
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, const u_char *span_id,
+    traceparent_view_t *name);
+static void ngx_http_trace_events_leave(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, ngx_http_trace_active_t *span);
+static ngx_int_t ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_event_t *event);
+static ngx_int_t ngx_http_trace_events_queue(ngx_http_trace_stream_t *stream,
+    ngx_http_trace_event_t *event, ngx_uint_t last);
+static u_char *ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
+    ngx_http_trace_event_t *event, ngx_uint_t last, size_t *room);
+static size_t ngx_http_trace_events_size(ngx_http_trace_stream_t *stream);
+static void ngx_http_trace_events_write_open(otlp_span_t *record, void *data);
+static void ngx_http_trace_events_write_name(otlp_span_t *record, void *data);
+static void ngx_http_trace_events_write_attributes(otlp_span_t *record,
+    void *data);
+static void ngx_http_trace_events_write_return(otlp_span_t *record,
+    void *data);
+static void ngx_http_trace_events_write_close(otlp_span_t *record, void *data);
+static void ngx_http_trace_events_write_lost(otlp_span_t *record, void *data);
+static ngx_int_t ngx_http_trace_events_header_filter(ngx_http_request_t *r);
+
+
+static ngx_http_output_header_filter_pt  ngx_http_trace_next_header_filter;
+
+
+/* bytes of this worker's queues that are kept for the ends of what is open */
+static size_t  ngx_http_trace_kept_room[NGX_HTTP_TRACE_PIPELINES];
+
+
+/* only where a location wants events */
+
+void
+ngx_http_trace_events_init(void)
+{
+    ngx_http_trace_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_trace_events_header_filter;
+}
+
+
+/*
+ * Called where it is decided what is recorded, with the pipelines whose events
+ * are wanted there.  The user's wait: whose they are is only known when the
+ * request comes to its content handler.
+ */
+
+void
+ngx_http_trace_events_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipelines)
+{
+    ngx_uint_t  i;
+
+    pipelines &= ctx->recorded & ~ctx->events;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (!(ctx->pipelines[i].outbound.flags & TRACEPARENT_FLAG_SAMPLED)) {
+            pipelines &= ~(1 << i);
+        }
+    }
+
+    if (pipelines == 0) {
+        return;
+    }
+
+    if (ctx->events == 0) {
+        ctx->streams = ngx_pcalloc(r->pool, sizeof(ngx_http_trace_events_t));
+        if (ctx->streams == NULL) {
+            return;
+        }
+
+        ctx->streams->request = r;
+    }
+
+    ctx->events |= pipelines;
+
+    if (pipelines & (1 << NGX_HTTP_TRACE_INTERNAL)) {
+        ngx_http_trace_events_announce(ctx, NGX_HTTP_TRACE_INTERNAL);
+    }
+}
+
+
+/* called where a request comes to its content handler */
+
+void
+ngx_http_trace_events_content(ngx_http_trace_ctx_t *ctx)
+{
+    if (ctx->events & (1 << NGX_HTTP_TRACE_USER)) {
+        ngx_http_trace_events_announce(ctx, NGX_HTTP_TRACE_USER);
+    }
+}
+
+
+/* the span of a request, and what it has caused before that */
+
+static void
+ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
+{
+    ngx_http_request_t         *r;
+    ngx_http_trace_child_t     *child;
+    ngx_http_trace_stream_t    *stream;
+    ngx_http_trace_opening_t    opening;
+    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    r = ctx->streams->request;
+    stream = &ctx->streams->streams[pipeline];
+
+    if (stream->request || stream->never
+        || ngx_http_trace_events_routing(r, pipeline, &stream->routing)
+           != NGX_OK)
+    {
+        return;
+    }
+
+    sc = &ctx->pipelines[pipeline];
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    stream->never = 1;
+
+    opening.parent_id = sc->parent ? sc->inbound.parent_id : NULL;
+    opening.head.kind = OTLP_SPAN_KIND_SERVER;
+
+    ngx_http_trace_first_name(r, &tlcf->pipelines[pipeline],
+                              &opening.head.name);
+
+    if (ngx_http_trace_events_open_span(ctx, pipeline, sc->outbound.parent_id,
+                                        &opening, ctx->start))
+    {
+        stream->never = 0;
+    }
+
+    for (child = ctx->children; child; child = child->next) {
+
+        if (!(child->pipelines & (1 << pipeline))) {
+            continue;
+        }
+
+        ngx_http_trace_events_open_child(ctx, child, pipeline);
+
+        if (child->end) {
+            ngx_http_trace_events_close_child(ctx, child, pipeline,
+                                              child->end);
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
+    ngx_str_t *routing)
+{
+    ngx_str_t                   text;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    if (pipeline != NGX_HTTP_TRACE_USER) {
+        return NGX_OK;
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->routing == NULL
+        || ngx_http_trace_value_peek(r, tlcf->routing, &text) != NGX_OK
+        || ngx_http_trace_check_routing(&text) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    routing->data = ngx_pstrdup(r->pool, &text);
+    if (routing->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    routing->len = text.len;
+
+    return NGX_OK;
+}
+
+
+/*
+ * The request is over: what is open is closed, and its span at last, which is
+ * called as |names| say.
+ */
+
+void
+ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts, traceparent_view_t *names)
+{
+    ngx_uint_t                i, n;
+    ngx_http_trace_stream_t  *stream;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (!(ctx->events & (1 << i))) {
+            continue;
+        }
+
+        ngx_http_trace_events_announce(ctx, i);
+
+        n = ngx_http_trace_events_end_children(ctx, i);
+
+        stream = &ctx->streams->streams[i];
+
+        if (stream->request || stream->never) {
+            ngx_http_trace_events_end_request(ctx, facts, i, &names[i]);
+            continue;
+        }
+
+        /* an opening and an end of each */
+
+        ngx_http_trace_exporter_drop(NGX_HTTP_TRACE_EVENTS(i),
+                                     NGX_HTTP_TRACE_NO_ROUTING, 2 + 2 * n);
+    }
+
+    ctx->events = 0;
+}
+
+
+/* returns how many there are, open or not */
+
+static ngx_uint_t
+ngx_http_trace_events_end_children(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline)
+{
+    ngx_uint_t               n;
+    ngx_http_trace_child_t  *child;
+
+    n = 0;
+
+    for (child = ctx->children; child; child = child->next) {
+
+        if (!(child->pipelines & (1 << pipeline))) {
+            continue;
+        }
+
+        n++;
+
+        if (child->end == 0) {
+            ngx_http_trace_events_close_child(ctx, child, pipeline,
+                                              ngx_max(ctx->end,
+                                                      child->start));
+        }
+    }
+
+    return n;
+}
+
+
+static void
+ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
+    traceparent_view_t *name)
+{
+    ngx_http_trace_event_t    event;
+    ngx_http_trace_active_t  *span;
+    ngx_http_trace_ending_t   ending;
+
+    span = ctx->streams->streams[pipeline].request;
+
+    name->len = ngx_http_trace_name_cut(name->data, name->len);
+
+    if (span
+        && (name->len != span->name_len
+            || ngx_memcmp(name->data, span->name, name->len) != 0))
+    {
+        event.type = NGX_HTTP_TRACE_EVENT_UPDATE_NAME;
+        event.pipeline = pipeline;
+        event.span = span;
+        event.time = ctx->end;
+        event.size = 0;
+        event.write = ngx_http_trace_events_write_name;
+        event.data = name;
+
+        (void) ngx_http_trace_events_add(ctx, &event);
+    }
+
+    ending.status = ngx_http_trace_semconv_status(facts);
+    ending.error = facts->error_type;
+
+    ngx_http_trace_events_close_span(ctx, pipeline, span, &ending, ctx->end);
+}
+
+
+/* of a span that a request has caused */
+
+void
+ngx_http_trace_events_open(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (ctx->events & child->pipelines & (1 << i)) {
+            ngx_http_trace_events_open_child(ctx, child, i);
+        }
+    }
+}
+
+
+static void
+ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_uint_t pipeline)
+{
+    ngx_http_trace_opening_t  opening;
+
+    opening.parent_id = child->parent_id[pipeline];
+
+    child->type->head(child, pipeline, &opening.head);
+
+    child->announced[pipeline] =
+              ngx_http_trace_events_open_span(ctx, pipeline,
+                                              child->span_id[pipeline],
+                                              &opening, child->start);
+}
+
+
+/* not to be called twice for the same end */
+
+void
+ngx_http_trace_events_close(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, uint64_t time)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (ctx->events & child->pipelines & (1 << i)) {
+            ngx_http_trace_events_close_child(ctx, child, i, time);
+        }
+    }
+}
+
+
+static void
+ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_uint_t pipeline, uint64_t time)
+{
+    u_char                   buf[NGX_INT_T_LEN];
+    ngx_http_trace_ending_t  ending;
+
+    ngx_str_null(&ending.error);
+
+    ending.status = child->type->status(child, buf, &ending.error);
+
+    ngx_http_trace_events_close_span(ctx, pipeline,
+                                     child->announced[pipeline], &ending,
+                                     time);
+
+    child->announced[pipeline] = NULL;
+}
+
+
+void
+ngx_http_trace_events_rename(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, traceparent_view_t *name)
+{
+    ngx_http_trace_event_t  event;
+
+    event.type = NGX_HTTP_TRACE_EVENT_UPDATE_NAME;
+    event.size = 0;
+    event.write = ngx_http_trace_events_write_name;
+    event.data = name;
+
+    ngx_http_trace_events_child(ctx, child, &event);
+}
+
+
+/* |size| is what they take when they are encoded, at most */
+
+void
+ngx_http_trace_events_attributes(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n,
+    size_t size)
+{
+    ngx_http_trace_event_t    event;
+    ngx_http_trace_setting_t  setting;
+
+    setting.attributes = attributes;
+    setting.n = n;
+
+    event.type = NGX_HTTP_TRACE_EVENT_ATTRIBUTES;
+    event.size = size;
+    event.write = ngx_http_trace_events_write_attributes;
+    event.data = &setting;
+
+    ngx_http_trace_events_child(ctx, child, &event);
+}
+
+
+/* in all pipelines that it is in */
+
+static void
+ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_child_t *child, ngx_http_trace_event_t *event)
+{
+    ngx_uint_t  i;
+
+    event->time = ctx->end ? ctx->end : ngx_http_trace_now(ctx);
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        if (ctx->events & child->pipelines & (1 << i)) {
+            event->pipeline = i;
+            event->span = child->announced[i];
+
+            (void) ngx_http_trace_events_add(ctx, event);
+        }
+    }
+}
+
+
+/* NULL if it is not announced */
+
+static ngx_http_trace_active_t *
+ngx_http_trace_events_open_span(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
+    const u_char *span_id, ngx_http_trace_opening_t *opening, uint64_t time)
+{
+    traceparent_view_t      *name;
+    ngx_http_trace_event_t   event;
+
+    name = &opening->head.name;
+    name->len = ngx_http_trace_name_cut(name->data, name->len);
+
+    event.type = NGX_HTTP_TRACE_EVENT_OPEN;
+    event.pipeline = pipeline;
+    event.span = ngx_http_trace_events_place(ctx, pipeline, span_id, name);
+    event.time = time;
+    event.size = 0;
+    event.write = ngx_http_trace_events_write_open;
+    event.data = opening;
+
+    if (ngx_http_trace_events_add(ctx, &event) == NGX_OK) {
+        return event.span;
+    }
+
+    if (event.span) {
+        ngx_http_trace_events_leave(ctx, pipeline, event.span);
+    }
+
+    return NULL;
+}
+
+
+static void
+ngx_http_trace_events_close_span(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, ngx_http_trace_active_t *span,
+    ngx_http_trace_ending_t *ending, uint64_t time)
+{
+    ngx_http_request_t         *r;
+    ngx_http_trace_event_t      event;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    r = ctx->streams->request;
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    if (tlcf->pipelines[pipeline].level == NGX_HTTP_TRACE_NONE) {
+        ending->error.len = 0;
+    }
+
+    event.type = NGX_HTTP_TRACE_EVENT_CLOSE;
+    event.pipeline = pipeline;
+    event.span = span;
+    event.time = time;
+    event.size = 0;
+    event.write = ngx_http_trace_events_write_close;
+    event.data = ending;
+
+    (void) ngx_http_trace_events_add(ctx, &event);
+
+    if (span) {
+        ngx_http_trace_events_leave(ctx, pipeline, span);
+    }
+}
+
+
+/* the first one of a request is its own */
+
+static ngx_http_trace_active_t *
+ngx_http_trace_events_place(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
+    const u_char *span_id, traceparent_view_t *name)
+{
+    ngx_http_trace_active_t    *span;
+    ngx_http_trace_stream_t    *stream;
+    ngx_http_trace_span_ctx_t  *sc;
+
+    sc = &ctx->pipelines[pipeline];
+    stream = &ctx->streams->streams[pipeline];
+
+    if (stream->request == NULL && span_id != sc->outbound.parent_id) {
+        return NULL;
+    }
+
+    span = ngx_http_trace_exporter_open(NGX_HTTP_TRACE_EVENTS(pipeline));
+    if (span == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(span->trace_id, sc->outbound.trace_id,
+               TRACEPARENT_TRACE_ID_SIZE);
+    ngx_memcpy(span->span_id, span_id, TRACEPARENT_SPAN_ID_SIZE);
+    ngx_memcpy(span->name, name->data, name->len);
+
+    span->name_len = name->len;
+    span->flags = sc->outbound.flags;
+    span->sequence = 0;
+    span->lost = 0;
+
+    ngx_http_trace_active_route(span, &stream->routing);
+
+    /* for its end, and for telling what was lost before the request's */
+
+    if (stream->request == NULL) {
+        stream->request = span;
+        ngx_http_trace_kept_room[pipeline] +=
+                                         ngx_http_trace_events_size(stream);
+    }
+
+    ngx_http_trace_kept_room[pipeline] += ngx_http_trace_events_size(stream);
+
+    span->request = stream->request->request;
+
+    ngx_http_trace_active_opened(span);
+
+    return span;
+}
+
+
+static void
+ngx_http_trace_events_leave(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
+    ngx_http_trace_active_t *span)
+{
+    ngx_http_trace_stream_t  *stream;
+
+    stream = &ctx->streams->streams[pipeline];
+
+    ngx_http_trace_kept_room[pipeline] -= ngx_http_trace_events_size(stream);
+
+    if (stream->request == span) {
+        stream->request = NULL;
+        ngx_http_trace_kept_room[pipeline] -=
+                                         ngx_http_trace_events_size(stream);
+    }
+
+    ngx_http_trace_exporter_close(NGX_HTTP_TRACE_EVENTS(pipeline), span);
+}
+
+
+/* what is lost is told by the next one that there is room for */
+
+static ngx_int_t
+ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_event_t *event)
+{
+    ngx_uint_t                last;
+    ngx_http_trace_event_t    lost;
+    ngx_http_trace_active_t  *request;
+    ngx_http_trace_stream_t  *stream;
+
+    stream = &ctx->streams->streams[event->pipeline];
+    request = stream->request;
+
+    /* it is told when the request's span is */
+
+    if (request == NULL && !stream->never) {
+        return NGX_DECLINED;
+    }
+
+    last = (event->type == NGX_HTTP_TRACE_EVENT_CLOSE);
+
+    if (event->span && request->lost) {
+        lost = *event;
+        lost.type = NGX_HTTP_TRACE_EVENT_DROPPED;
+        lost.span = request;
+        lost.size = 0;
+        lost.write = ngx_http_trace_events_write_lost;
+        lost.data = &request->lost;
+
+        if (ngx_http_trace_events_queue(stream, &lost, last) == NGX_OK) {
+            request->lost = 0;
+        }
+    }
+
+    if (event->span && request->lost == 0
+        && ngx_http_trace_events_queue(stream, event, last) == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    if (request) {
+        request->sequence++;
+        request->lost++;
+    }
+
+    ngx_http_trace_exporter_drop(NGX_HTTP_TRACE_EVENTS(event->pipeline),
+                                 NGX_HTTP_TRACE_QUEUE_FULL, 1);
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_trace_events_queue(ngx_http_trace_stream_t *stream,
+    ngx_http_trace_event_t *event, ngx_uint_t last)
+{
+    size_t                    room;
+    u_char                   *buf;
+    otlp_span_t               record;
+    traceparent_view_t        frame;
+    ngx_http_trace_active_t  *request;
+
+    buf = ngx_http_trace_events_room(stream, event, last, &room);
+    if (buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    request = stream->request;
+
+    if (ngx_http_trace_event_begin(&record, buf, room, event->type,
+                                   event->pipeline, request,
+                                   event->span->span_id, event->time)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    event->write(&record, event->data);
+
+    otlp_log_end(&record, &frame);
+
+    request->sequence++;
+
+    ngx_http_trace_exporter_commit(NGX_HTTP_TRACE_EVENTS(event->pipeline),
+                                   frame.data, frame.len,
+                                   event->type == NGX_HTTP_TRACE_EVENT_CLOSE
+                                   ? event->span : NULL);
+
+    return NGX_OK;
+}
+
+
+/* only the last that is told of a span may have what is kept for it */
+
+static u_char *
+ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
+    ngx_http_trace_event_t *event, ngx_uint_t last, size_t *room)
+{
+    u_char      *buf;
+    size_t       size, kept;
+    ngx_uint_t   channel;
+
+    channel = NGX_HTTP_TRACE_EVENTS(event->pipeline);
+
+    size = NGX_HTTP_TRACE_EVENT_SIZE + event->size;
+    size = ngx_min(size, OTLP_SPAN_MAX);
+
+    kept = last ? 0 : ngx_http_trace_kept_room[event->pipeline]
+                      + NGX_HTTP_TRACE_EVENT_GAP;
+
+    do {
+        if (ngx_http_trace_exporter_free(channel)
+            >= kept + size + NGX_HTTP_TRACE_EVENT_FRAME + stream->routing.len)
+        {
+            buf = ngx_http_trace_exporter_begin(channel, &stream->routing,
+                                                size, room);
+            if (buf) {
+                return buf;
+            }
+        }
+
+    } while (ngx_http_trace_exporter_evict(channel));
+
+    return NULL;
+}
+
+
+/* what one record takes at most */
+
+static size_t
+ngx_http_trace_events_size(ngx_http_trace_stream_t *stream)
+{
+    return NGX_HTTP_TRACE_EVENT_SIZE + NGX_HTTP_TRACE_EVENT_FRAME
+           + stream->routing.len;
+}
+
+
+static void
+ngx_http_trace_events_write_open(otlp_span_t *record, void *data)
+{
+    ngx_http_trace_opening_t *opening = data;
+
+    ngx_str_t  *kind;
+
+    static ngx_str_t  kinds[] = {
+        ngx_null_string,
+        ngx_string("INTERNAL"),
+        ngx_string("SERVER"),
+        ngx_string("CLIENT")
+    };
+
+    ngx_http_trace_events_write_name(record, &opening->head.name);
+
+    kind = &kinds[opening->head.kind];
+
+    otlp_span_string(record, ngx_http_trace_key("span.kind"), kind->data,
+                     kind->len);
+
+    if (opening->parent_id) {
+        ngx_http_trace_event_id(record, ngx_http_trace_key("span.parent_id"),
+                                opening->parent_id);
+    }
+}
+
+
+static void
+ngx_http_trace_events_write_name(otlp_span_t *record, void *data)
+{
+    traceparent_view_t *name = data;
+
+    otlp_span_string(record, ngx_http_trace_key("span.name"), name->data,
+                     name->len);
+}
+
+
+static void
+ngx_http_trace_events_write_attributes(otlp_span_t *record, void *data)
+{
+    ngx_http_trace_setting_t *setting = data;
+
+    ngx_http_trace_custom_attributes(record, setting->attributes, setting->n);
+}
+
+
+static void
+ngx_http_trace_events_write_return(otlp_span_t *record, void *data)
+{
+    ngx_uint_t *status = data;
+
+    if (*status) {
+        otlp_span_int(record, ngx_http_trace_key("http.response.status_code"),
+                      *status);
+    }
+}
+
+
+static void
+ngx_http_trace_events_write_close(otlp_span_t *record, void *data)
+{
+    ngx_http_trace_ending_t *ending = data;
+
+    ngx_http_trace_event_status(record, ending->status, &ending->error);
+}
+
+
+static void
+ngx_http_trace_events_write_lost(otlp_span_t *record, void *data)
+{
+    uint32_t *lost = data;
+
+    ngx_http_trace_event_lost(record, *lost);
+}
+
+
+/* span.return */
+
+static ngx_int_t
+ngx_http_trace_events_header_filter(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i, status;
+    ngx_http_trace_ctx_t       *ctx;
+    ngx_http_trace_event_t      event;
+    ngx_http_trace_stream_t    *stream;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    ctx = (r == r->main) ? ngx_http_trace_get_ctx(r) : NULL;
+
+    if (ctx == NULL || ctx->events == 0) {
+        return ngx_http_trace_next_header_filter(r);
+    }
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+
+    event.type = NGX_HTTP_TRACE_EVENT_RETURN;
+    event.time = ngx_http_trace_now(ctx);
+    event.size = 0;
+    event.write = ngx_http_trace_events_write_return;
+    event.data = &status;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+        stream = &ctx->streams->streams[i];
+
+        if (!(ctx->events & (1 << i)) || stream->returned) {
+            continue;
+        }
+
+        status = (tlcf->pipelines[i].level == NGX_HTTP_TRACE_NONE)
+                 ? 0 : r->headers_out.status;
+
+        event.pipeline = i;
+        event.span = stream->request;
+
+        if (ngx_http_trace_events_add(ctx, &event) != NGX_DECLINED) {
+            stream->returned = 1;
+        }
+    }
+
+    return ngx_http_trace_next_header_filter(r);
+}
