@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 
 use Delivery;
+use QueueFile;
 
 scene 'kill -9 of a worker, 50 times under load', sub {
     my $dir = shift;
@@ -157,25 +158,7 @@ sub content {
     close $fh;
 }
 
-sub patch {
-    my ($file, $offset, $bytes) = @_;
-
-    open my $fh, '+<:raw', $file or die $!;
-    seek $fh, $offset, 0;
-    print $fh $bytes;
-    close $fh;
-}
-
-# numbers of the header, and of an entry: see ngx_http_trace_queue.c
-
-sub number {
-    my ($file, $offset) = @_;
-
-    open my $fh, '<:raw', $file or die $!;
-    seek $fh, $offset, 0;
-    read $fh, my $bytes, 8;
-    return unpack 'Q', $bytes;
-}
+# see ngx_http_trace_queue.c
 
 my $entries = 4096;
 
@@ -364,7 +347,7 @@ scene 'spans that nobody counted come all the same', sub {
 
     patch("$dir/queue", $entries + ($_ + 1) * $size - 24, pack 'Q', 0)
         for 0 .. 3;
-    patch("$dir/queue", $entries + $_ * $size + 32, pack 'Q', 0) for 0 .. 3;
+    patch("$dir/queue", $entries + $_ * $size + 40, pack 'Q', 0) for 0 .. 3;
 
     $receiver->start;
     $nginx->{main} = 'worker_processes 1;';

@@ -72,7 +72,9 @@ sub nginx {
 
     $http .= exporter($dir, $lines, 'internal', delete $conf{endpoint});
 
-    return Nginx->new(main => $main,
+    # the status shows what is open
+
+    return Nginx->new(main => $main, shows_internal => 'response',
         http => "keepalive_requests 1000000; $http",
         server => 'location / { trace internal on; return 204; }
                    location = /status { trace_status format=json; }', %conf);

@@ -4,7 +4,8 @@ package H2;
 # bytes of frames. Streams have odd numbers.
 #
 #   my $socket = h2_connection($path);       # an nginx's Unix socket
-#   syswrite $socket, h2_get(1, '/a') . h2_get(3, '/b') . h2_reset(1);
+#   syswrite $socket, h2_get(1, '/a') . h2_get(3, '/b', name => 'value')
+#       . h2_reset(1);
 #
 #   h2_text($bytes)         what one side has sent, as HTTP/1 would look
 
@@ -35,10 +36,14 @@ sub h2_connection {
 # GET and http by their number, path and authority as they are
 
 sub h2_get {
-    my ($stream, $path) = @_;
+    my ($stream, $path, @headers) = @_;
+    my $text = sub { chr(length $_[0]) . $_[0] };
+    my $block = "\x82\x86\x04" . $text->($path) . "\x01\x01a";
 
-    return frame(1, 5, $stream,
-        "\x82\x86\x04" . chr(length $path) . "$path\x01\x01a");
+    $block .= "\0" . join '', map { $text->($_) } splice @headers, 0, 2
+        while @headers;
+
+    return frame(1, 5, $stream, $block);
 }
 
 sub h2_reset { return frame(3, 0, $_[0], pack 'N', 8) }     # CANCEL

@@ -14,6 +14,7 @@ package Load;
 #                 has done with it; not for where workers are killed
 #   first         the first number, 1
 #   path          instead of /r/%d; %d is the number
+#   headers       a function that has the headers of a number
 #
 # A result is a hash:
 #
@@ -42,7 +43,7 @@ my $loads = 0;
 sub new {
     my ($class, %conf) = @_;
     my $self = bless { connections => 16, keepalive => 1, first => 1,
-                       path => '/r/%d;', %conf }, $class;
+                       path => '/r/%d;', headers => sub {}, %conf }, $class;
 
     $self->{file} = "$self->{nginx}{dir}/load." . ++$loads;
 
@@ -141,10 +142,12 @@ sub send {
     $slot->{input} = '';
 
     my $path = sprintf $self->{path}, $slot->{number};
-    my $close = $self->{keepalive} ? '' : "Connection: close\r\n";
+    my @headers = ('Host: t', $self->{headers}->($slot->{number}),
+        $self->{keepalive} ? () : 'Connection: close');
 
     # if that is not all, nginx has closed, and we read the end
-    syswrite $slot->{socket}, "GET $path HTTP/1.1\r\nHost: t\r\n$close\r\n";
+    syswrite $slot->{socket}, join "\r\n", "GET $path HTTP/1.1", @headers,
+        '', '';
 
     $self->{select}->add($slot->{socket})
         if !$self->{select}->exists($slot->{socket});

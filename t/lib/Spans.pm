@@ -5,8 +5,8 @@ package Spans;
 #
 #   my $spans = Spans->new("$dir/otlp.sock");
 #   $spans->all                       those that have come, decoded, in order
-#   $spans->requests('user', $n)      the request spans of a pipeline, once there
-#                                     are |$n| of them or 10 seconds are over
+#   $spans->requests('user', $n)      the request spans of a pipeline, once
+#                                     there are |$n|, or 10 seconds are over
 #   $spans->stop; $spans->start       nothing of what has come is lost
 
 use strict;
