@@ -24,8 +24,8 @@ static int ngx_libc_cdecl ngx_http_trace_open_spans_cmp(const void *one,
     const void *two);
 static void ngx_http_trace_open_spans_ids(ngx_http_trace_output_t *output,
     ngx_http_trace_active_t *span);
-static ngx_uint_t ngx_http_trace_open_spans_workers(ngx_http_trace_output_t *output,
-    ngx_http_trace_open_spans_t *open);
+static ngx_uint_t ngx_http_trace_open_spans_workers(
+    ngx_http_trace_output_t *output, ngx_http_trace_open_spans_t *open);
 static u_char *ngx_http_trace_open_spans_text(u_char *dst, u_char *src,
     size_t len);
 static uint64_t ngx_http_trace_open_spans_age(ngx_http_trace_active_t *span);

@@ -79,6 +79,10 @@ static ngx_int_t ngx_http_trace_store_lock(ngx_http_trace_store_t *store,
     void *what, int cmd, int type);
 static ngx_http_trace_ring_t *ngx_http_trace_ring_open(
     ngx_http_trace_store_t *store, ngx_uint_t n, ngx_log_t *log);
+static ngx_int_t ngx_http_trace_ring_records(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_store_entry_t *e, ngx_log_t *log);
+static void ngx_http_trace_ring_bury(ngx_http_trace_ring_t *ring,
+    ngx_uint_t channel, ngx_log_t *log);
 static void ngx_http_trace_ring_settle(ngx_http_trace_ring_t *ring);
 
 
@@ -722,8 +726,6 @@ static ngx_http_trace_ring_t *
 ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
     ngx_log_t *log)
 {
-    uint64_t                       lost;
-    ngx_uint_t                     open;
     ngx_http_trace_ring_t         *ring;
     ngx_http_trace_store_entry_t  *e;
 
@@ -749,38 +751,16 @@ ngx_http_trace_ring_open(ngx_http_trace_store_t *store, ngx_uint_t n,
     e->pid = ngx_pid;
     e->unowned = 0;
 
-    if (otlp_queue_open(&ring->queue, ring->memory, e->size) != 0) {
-
-        lost = e->counters.queued;
-
-        if (otlp_queue_create(&ring->queue, ring->memory, e->size) != 0) {
-            munmap(ring->memory, e->size + NGX_HTTP_TRACE_STORE_TABLE);
-            goto failed;
-        }
-
-        if (lost) {
-            ngx_log_error(NGX_LOG_WARN, log, 0,
-                          "a queue with %uL spans was damaged, a new one "
-                          "takes its place", lost);
-
-            e->counters.dropped[NGX_HTTP_TRACE_DAMAGED] += lost;
-        }
+    if (ngx_http_trace_ring_records(ring, e, log) != NGX_OK) {
+        munmap(ring->memory, e->size + NGX_HTTP_TRACE_STORE_TABLE);
+        goto failed;
     }
 
     ngx_http_trace_active_init(ring,
                        (ngx_http_trace_active_t *) (ring->memory + e->size),
                        &e->places);
 
-    open = ngx_http_trace_active_adopt(ring, store->channel);
-
-    /* the same requests, told of once */
-
-    if (open && store->channel < NGX_HTTP_TRACE_PIPELINES) {
-        ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                      "%ui open %V of a worker that is gone end with "
-                      "worker_exit", open,
-                      &ngx_http_trace_channel_names[store->channel]);
-    }
+    ngx_http_trace_ring_bury(ring, store->channel, log);
 
     ngx_http_trace_ring_update(ring);
     ngx_http_trace_ring_settle(ring);
@@ -796,6 +776,51 @@ failed:
     (void) ngx_http_trace_store_lock(store, e, F_SETLK, F_UNLCK);
 
     return NULL;
+}
+
+
+/* those that are there, or room for others */
+
+static ngx_int_t
+ngx_http_trace_ring_records(ngx_http_trace_ring_t *ring,
+    ngx_http_trace_store_entry_t *e, ngx_log_t *log)
+{
+    if (otlp_queue_open(&ring->queue, ring->memory, e->size) == 0) {
+        return NGX_OK;
+    }
+
+    if (otlp_queue_create(&ring->queue, ring->memory, e->size) != 0) {
+        return NGX_ERROR;
+    }
+
+    if (e->counters.queued) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "a queue with %uL spans was damaged, a new one takes "
+                      "its place", e->counters.queued);
+
+        e->counters.dropped[NGX_HTTP_TRACE_DAMAGED] += e->counters.queued;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_trace_ring_bury(ngx_http_trace_ring_t *ring, ngx_uint_t channel,
+    ngx_log_t *log)
+{
+    ngx_uint_t  n;
+
+    n = ngx_http_trace_active_adopt(ring, channel);
+
+    /* their events are of the same requests: told of once */
+
+    if (n && channel < NGX_HTTP_TRACE_PIPELINES) {
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "%ui open %V of a worker that is gone end with "
+                      "worker_exit", n,
+                      &ngx_http_trace_channel_names[channel]);
+    }
 }
 
 
