@@ -175,7 +175,10 @@ ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel)
     /* before there are records of ours, in whose places theirs would be */
 
     for (i = 0; i < places; i++) {
-        if (!ngx_http_trace_active_left(ring, &ring->table[i])) {
+        if (ngx_http_trace_active_left(ring, &ring->table[i])) {
+            ring->table[i].ending = 0;
+
+        } else {
             ring->table[i].times = 0;
         }
     }
