@@ -1,8 +1,8 @@
+#define _GNU_SOURCE /* stpcpy() */
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <traceparent/ids.h>
 
 #include "draw.h"
 
@@ -12,7 +12,9 @@
 #define SERVICE_COLUMNS 24
 
 #define KIND_COLUMNS 8
-#define TIME_SIZE    32
+
+/* A time, and what may be in front of it. */
+#define DURATION_SIZE (TERMINAL_TIME_SIZE + 16)
 
 /* Several events share a line as long as it is no longer. */
 #define LINE_COLUMNS 80
@@ -37,6 +39,7 @@ typedef struct {
     node_t *nodes;  /* by start time */
     node_t **by_id; /* by span-id */
     node_t **lines; /* in the order of drawing */
+    size_t n_nodes;
     size_t n_lines;
     uint64_t start; /* the earliest */
     uint64_t end;   /* the latest */
@@ -54,7 +57,6 @@ typedef struct {
     const char *link;
     const char *event;
     const char *peer;
-    const char *micro;
 } glyphs_t;
 
 
@@ -66,11 +68,10 @@ static const glyphs_t unicode_glyphs = {
     "\u21b3",
     "\u2022",
     " \u2192 ",
-    "\u00b5s",
 };
 
 static const glyphs_t ascii_glyphs
-    = {"|- ", "`- ", "|  ", "   ", "->", "*", " -> ", "us"};
+    = {"|- ", "`- ", "|  ", "   ", "->", "*", " -> "};
 
 
 static const glyphs_t *
@@ -122,7 +123,7 @@ find_node(const drawing_t *drawing, const uint8_t *id)
 {
     node_t **found;
 
-    found = bsearch(id, drawing->by_id, drawing->trace->n_spans,
+    found = bsearch(id, drawing->by_id, drawing->n_nodes,
         sizeof(*drawing->by_id), compare_key);
 
     return found != NULL ? *found : NULL;
@@ -132,7 +133,7 @@ find_node(const drawing_t *drawing, const uint8_t *id)
 static void
 find_parents(drawing_t *drawing)
 {
-    size_t i, n = drawing->trace->n_spans;
+    size_t i, n = drawing->n_nodes;
     node_t *node, *parent;
 
     for (i = 0; i < n; i++) {
@@ -204,7 +205,7 @@ order_roots(drawing_t *drawing)
     size_t i;
     node_t *node, *last = NULL;
 
-    for (i = 0; i < drawing->trace->n_spans; i++) {
+    for (i = 0; i < drawing->n_nodes; i++) {
         if (drawing->nodes[i].parent == NULL) {
             order_lines(drawing, &drawing->nodes[i], 0, 0, 0);
             last = &drawing->nodes[i];
@@ -213,7 +214,7 @@ order_roots(drawing_t *drawing)
 
     /* what is too deep, and rings of parents, also of a single span, begin
      * again at the left */
-    for (i = 0; i < drawing->trace->n_spans; i++) {
+    for (i = 0; i < drawing->n_nodes; i++) {
         if (!drawing->nodes[i].drawn) {
             order_lines(drawing, &drawing->nodes[i], 0, 0, 0);
             last = &drawing->nodes[i];
@@ -235,36 +236,6 @@ order_roots(drawing_t *drawing)
 }
 
 
-/* Writes |ns| in a unit that leaves three digits or so. */
-static void
-format_time(char *text, uint64_t ns, const char *micro)
-{
-    size_t i;
-    double value;
-
-    const struct {
-        double size;
-        const char *name;
-    } units[] = {{1, "ns"}, {1e3, micro}, {1e6, "ms"}, {1e9, "s"},
-        {60e9, "min"}, {3600e9, "h"}};
-
-    /* to the next unit just below 1,000, or 100 where 60 make one */
-    for (i = 0; i < 5; i++) {
-        if ((double) ns / units[i].size < (i < 3 ? 999.5 : 99.95)) {
-            break;
-        }
-    }
-
-    value = (double) ns / units[i].size;
-
-    snprintf(text, TIME_SIZE, "%.*f %s",
-        i == 0 || value >= 99.95 ? 0
-        : value >= 9.995         ? 1
-                                 : 2,
-        value, units[i].name);
-}
-
-
 /* How long after |start| it was. */
 static void
 format_offset(
@@ -276,8 +247,8 @@ format_offset(
     }
 
     text[0] = time < start ? '-' : '+';
-    format_time(text + 1, time < start ? start - time : time - start,
-        glyphs(drawing)->micro);
+    terminal_time(drawing->terminal, text + 1,
+        time < start ? start - time : time - start);
 }
 
 
@@ -289,7 +260,11 @@ format_duration(const drawing_t *drawing, char *text, const trace_span_t *span)
         return;
     }
 
-    format_time(text, span->end - span->start, glyphs(drawing)->micro);
+    if (span->open) {
+        text = stpcpy(text, "open for ");
+    }
+
+    terminal_time(drawing->terminal, text, span->end - span->start);
 }
 
 
@@ -330,7 +305,7 @@ static void
 measure(drawing_t *drawing)
 {
     size_t i;
-    char text[TIME_SIZE + 1];
+    char text[DURATION_SIZE];
     const trace_span_t *span;
 
     drawing->start = drawing->nodes[0].span->start;
@@ -343,10 +318,11 @@ measure(drawing_t *drawing)
         widen(&drawing->service_columns, text_columns(drawing, span->service),
             SERVICE_COLUMNS);
         format_offset(drawing, text, span->start, drawing->start);
-        widen(&drawing->offset_columns, text_columns(drawing, text), TIME_SIZE);
+        widen(&drawing->offset_columns, text_columns(drawing, text),
+            TERMINAL_TIME_SIZE);
         format_duration(drawing, text, span);
-        widen(
-            &drawing->duration_columns, text_columns(drawing, text), TIME_SIZE);
+        widen(&drawing->duration_columns, text_columns(drawing, text),
+            TERMINAL_TIME_SIZE);
     }
 }
 
@@ -360,29 +336,10 @@ pad(const drawing_t *drawing, int width, int columns)
 
 
 static void
-styled(const drawing_t *drawing, terminal_style_t style, const char *text)
-{
-    terminal_style(drawing->terminal, style);
-    terminal_text(drawing->terminal, drawing->terminal->out, text);
-    terminal_style(drawing->terminal, TERMINAL_PLAIN);
-}
-
-
-static void
-print_id(const drawing_t *drawing, const uint8_t *id, size_t len)
-{
-    uint8_t text[2 * TRACEPARENT_TRACE_ID_SIZE];
-
-    traceparent_hex(text, id, len);
-    fwrite(text, 1, 2 * len, drawing->terminal->out);
-}
-
-
-static void
 print_name(
     const drawing_t *drawing, terminal_style_t style, const trace_span_t *span)
 {
-    styled(drawing, style, span->name);
+    terminal_styled(drawing->terminal, style, span->name);
 
     if (span->peer[0] != '\0') {
         fputs(glyphs(drawing)->peer, drawing->terminal->out);
@@ -418,17 +375,18 @@ print_status(const drawing_t *drawing, const trace_span_t *span)
     if (span->http_status != 0) {
         snprintf(code, sizeof(code), "%d", span->http_status);
         fputs("  ", out);
-        styled(drawing, style, code);
+        terminal_styled(drawing->terminal, style, code);
     }
 
     if (error) {
         fputs("  ", out);
-        styled(drawing, style, "ERROR");
+        terminal_styled(drawing->terminal, style, "ERROR");
     }
 
     if (span->error_type[0] != '\0' && strcmp(span->error_type, code) != 0) {
         fputs("  ", out);
-        styled(drawing, error ? style : TERMINAL_WARN, span->error_type);
+        terminal_styled(
+            drawing->terminal, error ? style : TERMINAL_WARN, span->error_type);
     }
 
     if (span->resend_count != 0) {
@@ -442,7 +400,7 @@ print_status(const drawing_t *drawing, const trace_span_t *span)
 
     if (span->message[0] != '\0') {
         fputs("  ", out);
-        styled(drawing, TERMINAL_DIM, span->message);
+        terminal_styled(drawing->terminal, TERMINAL_DIM, span->message);
     }
 }
 
@@ -459,26 +417,16 @@ print_parent(const drawing_t *drawing, const node_t *node)
 
     terminal_style(drawing->terminal, TERMINAL_DIM);
     fputs("  (parent ", out);
-    print_id(drawing, node->span->parent_id, 8);
+    terminal_id(drawing->terminal, node->span->parent_id, 8);
     fputs(node->parent == NULL ? " elsewhere)" : " in this trace)", out);
     terminal_style(drawing->terminal, TERMINAL_PLAIN);
-}
-
-
-static const char *
-kind_name(int kind)
-{
-    static const char *const names[]
-        = {"", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"};
-
-    return kind >= 0 && kind < 6 ? names[kind] : "?";
 }
 
 
 static void
 print_span(const drawing_t *drawing, const node_t *node)
 {
-    char offset[TIME_SIZE + 1], duration[TIME_SIZE];
+    char offset[DURATION_SIZE], duration[DURATION_SIZE];
     FILE *out = drawing->terminal->out;
     const trace_span_t *span = node->span;
 
@@ -494,19 +442,20 @@ print_span(const drawing_t *drawing, const node_t *node)
     pad(drawing, name_columns(drawing, node), drawing->name_columns);
     fputs("  ", out);
 
-    styled(drawing, TERMINAL_MARK, span->service);
+    terminal_styled(drawing->terminal, TERMINAL_MARK, span->service);
     pad(drawing, text_columns(drawing, span->service),
         drawing->service_columns);
 
     terminal_style(drawing->terminal, TERMINAL_DIM);
-    fprintf(out, "  %-*s  ", KIND_COLUMNS, kind_name(span->kind));
+    fprintf(out, "  %-*s  ", KIND_COLUMNS, trace_kind_name(span->kind));
     pad(drawing, text_columns(drawing, offset), drawing->offset_columns);
     fputs(offset, out);
     terminal_style(drawing->terminal, TERMINAL_PLAIN);
 
     fputs("  ", out);
     pad(drawing, text_columns(drawing, duration), drawing->duration_columns);
-    fputs(duration, out);
+    terminal_styled(drawing->terminal,
+        span->open ? TERMINAL_WARN : TERMINAL_PLAIN, duration);
 
     print_status(drawing, span);
     print_parent(drawing, node);
@@ -544,7 +493,7 @@ print_events(const drawing_t *drawing, const node_t *node)
 {
     size_t i;
     int alone, column = LINE_COLUMNS, columns;
-    char offset[TIME_SIZE + 1];
+    char offset[DURATION_SIZE];
     FILE *out = drawing->terminal->out;
     const trace_span_t *span = node->span;
     const trace_event_t *event;
@@ -566,13 +515,13 @@ print_events(const drawing_t *drawing, const node_t *node)
             column = 3 * ((int) node->depth + 2) + 2 + columns;
         }
 
-        styled(drawing, TERMINAL_DIM, offset);
+        terminal_styled(drawing->terminal, TERMINAL_DIM, offset);
         putc(' ', out);
         terminal_text(drawing->terminal, out, event->name);
 
         if (alone) {
             fputs("  ", out);
-            styled(drawing, TERMINAL_DIM, event->attributes);
+            terminal_styled(drawing->terminal, TERMINAL_DIM, event->attributes);
             column = LINE_COLUMNS;
         }
     }
@@ -604,7 +553,7 @@ print_links(const drawing_t *drawing, const node_t *node)
 
         if (memcmp(link->trace_id, drawing->trace->id, 16) != 0) {
             fputs("trace ", out);
-            print_id(drawing, link->trace_id, 16);
+            terminal_id(drawing->terminal, link->trace_id, 16);
             putc(' ', out);
 
         } else {
@@ -612,7 +561,7 @@ print_links(const drawing_t *drawing, const node_t *node)
         }
 
         fputs("span ", out);
-        print_id(drawing, link->span_id, 8);
+        terminal_id(drawing->terminal, link->span_id, 8);
 
         if (linked != NULL) {
             fputs("  ", out);
@@ -634,32 +583,50 @@ static void
 print_title(const drawing_t *drawing, const char *header)
 {
     size_t i;
-    char text[TIME_SIZE];
+    char text[TERMINAL_TIME_SIZE];
     FILE *out = drawing->terminal->out;
     const trace_t *trace = drawing->trace;
 
     fputs("trace ", out);
     terminal_style(drawing->terminal, TERMINAL_BOLD);
-    print_id(drawing, trace->id, 16);
+    terminal_id(drawing->terminal, trace->id, 16);
     terminal_style(drawing->terminal, TERMINAL_PLAIN);
     fprintf(out, "%s  %zu span%s", trace->continued ? " (continued)" : "",
-        trace->n_spans, trace->n_spans == 1 ? "" : "s");
+        drawing->n_nodes, drawing->n_nodes == 1 ? "" : "s");
 
     if (drawing->end >= drawing->start) {
-        format_time(
-            text, drawing->end - drawing->start, glyphs(drawing)->micro);
+        terminal_time(drawing->terminal, text, drawing->end - drawing->start);
         fprintf(out, " in %s", text);
     }
 
+    if (trace->n_open > 0) {
+        fprintf(out, ", %zu open", trace->n_open);
+    }
+
     for (i = 0; i < TRACE_HEADER_MAX && trace->headers[i] != NULL; i++) {
-        fputs("  [", out);
-        terminal_text(drawing->terminal, out, header);
-        fputs(": ", out);
-        styled(drawing, TERMINAL_MARK, trace->headers[i]);
-        putc(']', out);
+        terminal_header(drawing->terminal, header, trace->headers[i]);
     }
 
     putc('\n', out);
+}
+
+
+/* Takes the spans of the trace, by start time. */
+static void
+take_spans(drawing_t *drawing)
+{
+    size_t n = 0;
+    const trace_span_t *span;
+
+    for (span = drawing->trace->first; span != NULL; span = span->next) {
+        drawing->nodes[n++].span = span;
+    }
+
+    for (span = drawing->trace->open; span != NULL; span = span->next) {
+        drawing->nodes[n++].span = span;
+    }
+
+    qsort(drawing->nodes, n, sizeof(*drawing->nodes), compare_start);
 }
 
 
@@ -667,21 +634,16 @@ int
 draw_trace(const terminal_t *terminal, const trace_t *trace, const char *header)
 {
     int rc = -1;
-    size_t i;
-    drawing_t drawing = {.terminal = terminal, .trace = trace};
-    const trace_span_t *span;
+    size_t i, n = trace->n_spans + trace->n_open;
+    drawing_t drawing = {.terminal = terminal, .trace = trace, .n_nodes = n};
 
-    drawing.nodes = calloc(trace->n_spans, sizeof(*drawing.nodes));
-    drawing.by_id = calloc(trace->n_spans, sizeof(*drawing.by_id));
-    drawing.lines = calloc(trace->n_spans, sizeof(*drawing.lines));
+    drawing.nodes = calloc(n, sizeof(*drawing.nodes));
+    drawing.by_id = calloc(n, sizeof(*drawing.by_id));
+    drawing.lines = calloc(n, sizeof(*drawing.lines));
 
     if (drawing.nodes != NULL && drawing.by_id != NULL
         && drawing.lines != NULL) {
-        for (i = 0, span = trace->first; span != NULL; span = span->next) {
-            drawing.nodes[i++].span = span;
-        }
-
-        qsort(drawing.nodes, i, sizeof(*drawing.nodes), compare_start);
+        take_spans(&drawing);
         find_parents(&drawing);
         order_roots(&drawing);
         measure(&drawing);

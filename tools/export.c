@@ -243,3 +243,18 @@ export_string(const char *name, size_t n, key_value_t *const *attributes)
 
     return value->string_value;
 }
+
+
+int64_t
+export_number(
+    const char *name, size_t n, key_value_t *const *attributes, int64_t max)
+{
+    const any_value_t *value = export_attribute(name, n, attributes);
+
+    if (value == NULL || value->value_case != ANY_VALUE(INT)
+        || value->int_value < 0 || value->int_value > max) {
+        return 0;
+    }
+
+    return value->int_value;
+}

@@ -75,5 +75,9 @@ const any_value_t *export_attribute(
 const char *export_string(
     const char *name, size_t n, key_value_t *const *attributes);
 
+/* The same if it is an int from 0 to |max|, else 0. */
+int64_t export_number(
+    const char *name, size_t n, key_value_t *const *attributes, int64_t max);
+
 
 #endif

@@ -7,6 +7,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include <traceparent/ids.h>
+
 #include "terminal.h"
 #include "utf8.h"
 
@@ -114,6 +116,71 @@ terminal_style(const terminal_t *terminal, terminal_style_t style)
     if (terminal->color) {
         fputs(codes[style], terminal->out);
     }
+}
+
+
+void
+terminal_styled(
+    const terminal_t *terminal, terminal_style_t style, const char *text)
+{
+    if (style == TERMINAL_PLAIN) {
+        terminal_text(terminal, terminal->out, text);
+        return;
+    }
+
+    terminal_style(terminal, style);
+    terminal_text(terminal, terminal->out, text);
+    terminal_style(terminal, TERMINAL_PLAIN);
+}
+
+
+void
+terminal_id(const terminal_t *terminal, const uint8_t *id, size_t len)
+{
+    uint8_t text[2 * TRACEPARENT_TRACE_ID_SIZE];
+
+    traceparent_hex(text, id, len);
+    fwrite(text, 1, 2 * len, terminal->out);
+}
+
+
+void
+terminal_header(const terminal_t *terminal, const char *name, const char *value)
+{
+    fputs("  [", terminal->out);
+    terminal_text(terminal, terminal->out, name);
+    fputs(": ", terminal->out);
+    terminal_styled(terminal, TERMINAL_MARK, value);
+    putc(']', terminal->out);
+}
+
+
+void
+terminal_time(const terminal_t *terminal, char *text, uint64_t ns)
+{
+    size_t i;
+    double value;
+
+    const struct {
+        double size;
+        const char *name;
+    } units[] = {{1, "ns"}, {1e3, terminal->unicode ? "\u00b5s" : "us"},
+        {1e6, "ms"}, {1e9, "s"}, {60e9, "min"}, {3600e9, "h"}};
+
+    /* to the next unit just below 1,000, or 100 where 60 make one */
+    for (i = 0; i < 5; i++) {
+        if ((double) ns / units[i].size < (i < 3 ? 999.5 : 99.95)) {
+            break;
+        }
+    }
+
+    value = (double) ns / units[i].size;
+
+    snprintf(text, TERMINAL_TIME_SIZE, "%.*f %s",
+        i == 0 || value >= 99.95 ? 0
+        : value >= 9.995         ? 1
+                                 : 2,
+        value, units[i].name);
 }
 
 

@@ -7,7 +7,11 @@
 #define TERMINAL_H
 
 
+#include <stdint.h>
 #include <stdio.h>
+
+
+#define TERMINAL_TIME_SIZE 32
 
 
 typedef enum {
@@ -44,6 +48,21 @@ int terminal_text(const terminal_t *terminal, FILE *out, const char *text);
 
 /* Begins and ends a style; TERMINAL_PLAIN ends. */
 void terminal_style(const terminal_t *terminal, terminal_style_t style);
+
+/* Prints |text|, as terminal_text() does, in |style|. */
+void terminal_styled(
+    const terminal_t *terminal, terminal_style_t style, const char *text);
+
+/* Prints |len| bytes, up to 16, as hex digits. */
+void terminal_id(const terminal_t *terminal, const uint8_t *id, size_t len);
+
+/* Prints "  [name: value]". */
+void terminal_header(
+    const terminal_t *terminal, const char *name, const char *value);
+
+/* Writes |ns| nanoseconds in a unit that leaves three digits or so, in up to
+ * TERMINAL_TIME_SIZE bytes. */
+void terminal_time(const terminal_t *terminal, char *text, uint64_t ns);
 
 
 #endif

@@ -20,19 +20,139 @@ string_of(const span_message_t *message, const char *name)
 }
 
 
-/* The int attribute |name|, or 0 if there is none or it is over |max|. */
 static int
 number_of(const span_message_t *message, const char *name, int max)
 {
-    const any_value_t *value
-        = export_attribute(name, message->n_attributes, message->attributes);
+    return (int) export_number(
+        name, message->n_attributes, message->attributes, max);
+}
 
-    if (value == NULL || value->value_case != ANY_VALUE(INT)
-        || value->int_value < 0 || value->int_value > max) {
-        return 0;
+
+static const char *const kind_names[]
+    = {"", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"};
+
+#define KINDS ((int) (sizeof(kind_names) / sizeof(kind_names[0])))
+
+
+const char *
+trace_kind_name(int kind)
+{
+    return kind >= 0 && kind < KINDS ? kind_names[kind] : "?";
+}
+
+
+int
+trace_kind(const char *name)
+{
+    int kind;
+
+    for (kind = KINDS - 1; kind > 0; kind--) {
+        if (strcmp(name, kind_names[kind]) == 0) {
+            break;
+        }
     }
 
-    return (int) value->int_value;
+    return kind;
+}
+
+
+/* How much of |text| is kept: whole characters only. */
+static size_t
+kept(const char *text)
+{
+    size_t len = strnlen(text, TRACE_TEXT_MAX + 1);
+
+    if (len <= TRACE_TEXT_MAX) {
+        return len;
+    }
+
+    for (len = TRACE_TEXT_MAX; len > 0 && (text[len] & 0xc0) == 0x80; len--) {
+    }
+
+    return len;
+}
+
+
+static size_t
+room(const char *text)
+{
+    return kept(text) + sizeof("...");
+}
+
+
+void
+trace_cut(char *dest, const char *text)
+{
+    size_t len = kept(text);
+
+    memcpy(dest, text, len);
+    strcpy(dest + len, text[len] == '\0' ? "" : "...");
+}
+
+
+void
+trace_value(char *text, const any_value_t *value)
+{
+    char number[32] = "...";
+    const char *whole = number;
+
+    switch (value != NULL ? (int) value->value_case : 0) {
+    case ANY_VALUE(STRING):
+        whole = value->string_value;
+        break;
+    case ANY_VALUE(BOOL):
+        whole = value->bool_value ? "true" : "false";
+        break;
+    case ANY_VALUE(INT):
+        snprintf(number, sizeof(number), "%" PRId64, value->int_value);
+        break;
+    case ANY_VALUE(DOUBLE):
+        snprintf(number, sizeof(number), "%g", value->double_value);
+        break;
+    default:
+        break;
+    }
+
+    trace_cut(text, whole);
+}
+
+
+static int
+is_among(const char *name, const char *const *names)
+{
+    for (; *names != NULL; names++) {
+        if (strcmp(name, *names) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+void
+trace_attributes(char *text, size_t n, key_value_t *const *attributes,
+    const char *const *left_out)
+{
+    size_t i, len;
+    char all[TEXT_SIZE] = "", value[TRACE_TEXT_SIZE];
+    const char *dot, *key;
+
+    for (i = 0, len = 0; i < n && len < sizeof(all); i++) {
+        key = attributes[i]->key;
+
+        if (is_among(key, left_out)) {
+            continue;
+        }
+
+        dot = strrchr(key, '.');
+        trace_value(value, attributes[i]->value);
+        len += (size_t) snprintf(all + len, sizeof(all) - len, "%s%.*s=%s",
+            len == 0 ? "" : "  ", TRACE_TEXT_MAX, dot != NULL ? dot + 1 : key,
+            value);
+    }
+
+    trace_cut(text, all);
 }
 
 
@@ -68,86 +188,25 @@ write_peer(char *text, const span_message_t *message)
 }
 
 
-static void
-write_value(char *text, const any_value_t *value)
-{
-    switch (value != NULL ? (int) value->value_case : 0) {
-    case ANY_VALUE(STRING):
-        snprintf(
-            text, TEXT_SIZE, "%.*s", TRACE_TEXT_MAX + 1, value->string_value);
-        break;
-    case ANY_VALUE(BOOL):
-        strcpy(text, value->bool_value ? "true" : "false");
-        break;
-    case ANY_VALUE(INT):
-        snprintf(text, TEXT_SIZE, "%" PRId64, value->int_value);
-        break;
-    case ANY_VALUE(DOUBLE):
-        snprintf(text, TEXT_SIZE, "%g", value->double_value);
-        break;
-    default:
-        strcpy(text, "...");
-    }
-}
-
-
-/* Writes an event's attributes; of a key what follows its last dot. */
-static void
-write_attributes(char *text, const event_message_t *event)
-{
-    size_t i, len;
-    char value[TEXT_SIZE];
-    const char *dot, *key;
-
-    text[0] = '\0';
-
-    for (i = 0, len = 0; i < event->n_attributes && len < TEXT_SIZE; i++) {
-        key = event->attributes[i]->key;
-        dot = strrchr(key, '.');
-        write_value(value, event->attributes[i]->value);
-        len += (size_t) snprintf(text + len, TEXT_SIZE - len, "%s%.*s=%s",
-            i == 0 ? "" : "  ", TRACE_TEXT_MAX, dot != NULL ? dot + 1 : key,
-            value);
-    }
-}
-
-
-/* How much of |text| is kept: whole characters only. */
-static size_t
-kept(const char *text)
-{
-    size_t len = strnlen(text, TRACE_TEXT_MAX + 1);
-
-    if (len <= TRACE_TEXT_MAX) {
-        return len;
-    }
-
-    for (len = TRACE_TEXT_MAX; len > 0 && (text[len] & 0xc0) == 0x80; len--) {
-    }
-
-    return len;
-}
-
-
-static size_t
-room(const char *text)
-{
-    return kept(text) + sizeof("...");
-}
-
-
 /* Copies |text| to |*pos|, which moves on. Returns the copy. */
 static const char *
 put(char **pos, const char *text)
 {
     char *copy = *pos;
-    size_t len = kept(text);
 
-    memcpy(copy, text, len);
-    strcpy(copy + len, text[len] == '\0' ? "" : "...");
+    trace_cut(copy, text);
     *pos += room(text);
 
     return copy;
+}
+
+
+static void
+event_attributes(char *text, const event_message_t *event)
+{
+    static const char *const none[] = {NULL};
+
+    trace_attributes(text, event->n_attributes, event->attributes, none);
 }
 
 
@@ -166,7 +225,7 @@ copy_links(trace_span_t *span, const span_message_t *message)
 trace_span_t *
 trace_span_copy(const span_message_t *message, const char *service)
 {
-    char *pos, peer[TEXT_SIZE], text[TEXT_SIZE];
+    char *pos, peer[TEXT_SIZE], text[TRACE_TEXT_SIZE];
     size_t i, n_events, n_links, size;
     const char *cache_status, *error_type, *description;
     trace_span_t *span;
@@ -186,7 +245,7 @@ trace_span_copy(const span_message_t *message, const char *service)
            + room(description);
 
     for (i = 0; i < n_events; i++) {
-        write_attributes(text, message->events[i]);
+        event_attributes(text, message->events[i]);
         size += room(message->events[i]->name) + room(text);
     }
 
@@ -234,7 +293,7 @@ trace_span_copy(const span_message_t *message, const char *service)
     for (i = 0; i < n_events; i++) {
         span->events[i].time = message->events[i]->time_unix_nano;
         span->events[i].name = put(&pos, message->events[i]->name);
-        write_attributes(text, message->events[i]);
+        event_attributes(text, message->events[i]);
         span->events[i].attributes = put(&pos, text);
     }
 

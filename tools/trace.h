@@ -16,6 +16,9 @@
 /* Of a string, in bytes; what is longer ends in "..." */
 #define TRACE_TEXT_MAX 200
 
+/* Room for such a string. */
+#define TRACE_TEXT_SIZE (TRACE_TEXT_MAX + 4)
+
 /* Of a span's events, and of its links. */
 #define TRACE_LIST_MAX 16
 
@@ -37,11 +40,12 @@ typedef struct {
 typedef struct trace_span_s trace_span_t;
 
 struct trace_span_s {
-    trace_span_t *next; /* in order of arrival */
+    trace_span_t *next; /* in order of arrival, if it is over */
     size_t size;        /* of this memory, which has the strings too */
     uint8_t span_id[8];
     uint8_t parent_id[8];
     int has_parent;
+    int open; /* it was announced, and is not over: |end| is now */
     int kind;
     int status;
     int http_status; /* 0 if there is none, as the next */
@@ -67,10 +71,30 @@ typedef struct {
     trace_span_t *first;
     trace_span_t *last;
     size_t n_spans;
+    trace_span_t *open; /* in no order; they are not in the list above */
+    size_t n_open;
     char *headers[TRACE_HEADER_MAX]; /* distinct values, as they came */
     int continued;                   /* another part of it was drawn before */
 } trace_t;
 
+
+/* Copies the beginning of |text| to |dest|, TRACE_TEXT_SIZE bytes. */
+void trace_cut(char *dest, const char *text);
+
+/* Writes a value as far as it is of interest, in TRACE_TEXT_SIZE bytes. */
+void trace_value(char *text, const any_value_t *value);
+
+/*
+ * The same for attributes, as "route=/a  status_code=502": of a key what
+ * follows its last dot. The names in |left_out|, which ends in NULL, are not
+ * among them.
+ */
+void trace_attributes(char *text, size_t n, key_value_t *const *attributes,
+    const char *const *left_out);
+
+/* "SERVER" and its like; "" and 0 are the kind that is not told. */
+const char *trace_kind_name(int kind);
+int trace_kind(const char *name);
 
 /* Returns a copy of |message|, to be freed with free(), or NULL. |service| is
  * the name of its resource. */

@@ -1,10 +1,13 @@
-#define _GNU_SOURCE /* tdelete() and its kin, strdup() */
+#define _GNU_SOURCE /* tdelete() and its kin, strndup() */
 
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "draw.h"
+#include "live.h"
+#include "open.h"
 #include "trace.h"
 #include "tree.h"
 
@@ -23,6 +26,7 @@ struct held_s {
 struct tree_s {
     const terminal_t *terminal;
     const char *header;
+    open_t *open;
     uint64_t settle;
     void *by_id; /* tsearch(), whose depth nobody's choice of ids can spoil */
     held_t *first;
@@ -100,6 +104,18 @@ was_drawn(const tree_t *tree, const uint8_t *id)
 }
 
 
+/* In nanoseconds since 1970, as the times of spans. */
+static uint64_t
+now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+
+    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
+}
+
+
 static int
 draw_first(tree_t *tree)
 {
@@ -107,6 +123,7 @@ draw_first(tree_t *tree)
     held_t *held = tree->first;
 
     held->trace.continued = was_drawn(tree, held->trace.id);
+    open_list(tree->open, &held->trace, DRAW_DEPTH_MAX, now_ns());
     rc = draw_trace(tree->terminal, &held->trace, tree->header);
 
     if (!held->trace.continued) {
@@ -204,12 +221,21 @@ add_span(tree_t *tree, const span_message_t *message, const char *service,
 
 static int
 add_group(
-    tree_t *tree, const export_group_t *group, const char *header, uint64_t now)
+    tree_t *tree, const live_t *live, const export_group_t *group, uint64_t now)
 {
     size_t i;
 
+    for (i = 0; i < group->n_records; i++) {
+        if (live_record(live, group->records[i]) != 0) {
+            return -1;
+        }
+    }
+
     for (i = 0; i < group->n_spans; i++) {
-        if (add_span(tree, group->spans[i], group->service, header, now) != 0) {
+        live_finished(live, group->spans[i]);
+
+        if (add_span(tree, group->spans[i], group->service, live->value, now)
+            != 0) {
             return -1;
         }
 
@@ -230,10 +256,18 @@ tree_create(const terminal_t *terminal, uint64_t settle, const char *header)
 
     tree = calloc(1, sizeof(*tree));
 
-    if (tree != NULL) {
-        tree->terminal = terminal;
-        tree->settle = settle;
-        tree->header = header;
+    if (tree == NULL) {
+        return NULL;
+    }
+
+    tree->terminal = terminal;
+    tree->settle = settle;
+    tree->header = header;
+    tree->open = open_create();
+
+    if (tree->open == NULL) {
+        free(tree);
+        return NULL;
     }
 
     return tree;
@@ -244,15 +278,17 @@ int
 tree_add(
     tree_t *tree, const export_t *request, const json_t *headers, uint64_t now)
 {
-    const char *header = NULL;
+    live_t live = {tree->terminal, tree->open, NULL, tree->header, NULL};
     export_group_t group = {NULL};
 
     if (tree->header != NULL) {
-        header = json_string_value(json_object_get(headers, tree->header));
+        live.value = json_string_value(json_object_get(headers, tree->header));
     }
 
     while (export_next(request, &group)) {
-        if (add_group(tree, &group, header, now) != 0) {
+        live.service = group.service;
+
+        if (add_group(tree, &live, &group, now) != 0) {
             return -1;
         }
     }
@@ -298,5 +334,6 @@ tree_free(tree_t *tree)
         remove_held(tree, tree->first);
     }
 
+    open_free(tree->open);
     free(tree);
 }

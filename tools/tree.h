@@ -1,6 +1,7 @@
 /*
  * Traces on their way to be drawn: spans are kept until nothing more of their
- * trace has come for a while, or there are too many of them.
+ * trace has come for a while, or there are too many of them. Log records are
+ * printed at once, and a trace is drawn with those of its spans that are open.
  */
 
 #ifndef TREE_H
@@ -34,8 +35,8 @@ typedef struct tree_s tree_t;
 tree_t *tree_create(
     const terminal_t *terminal, uint64_t settle, const char *header);
 
-/* Takes copies of |request|'s spans, and draws what there is no room for.
- * Returns 0, or -1 if memory is short. */
+/* Prints |request|'s records, takes copies of its spans, and draws what there
+ * is no room for. Returns 0, or -1 if memory is short. */
 int tree_add(
     tree_t *tree, const export_t *request, const json_t *headers, uint64_t now);
 
