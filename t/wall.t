@@ -1,6 +1,7 @@
 # The wall: both pipelines on one request, whatever happens to it, and nothing
 # of the operator's gets to users, to clients, or to upstreams that are not
-# told; the spans of one tenant go nowhere with those of another.
+# told, in spans or in what is announced of them; the spans of one tenant go
+# nowhere with those of another.
 #
 # Names of the inside have INTERNAL-MARKER in them, which Leak.pm finds wherever
 # it gets out.
@@ -123,6 +124,7 @@ add_block_preprocessor(sub {
     $block->set_value('http', <<'_EOC_' . $http);
 trace internal on;
 trace user on;
+trace_events both;
 trace_context internal propagate header=x-op-traceparent;
 trace_trusted internal all;
 trace_service_name internal INTERNAL-MARKER-service;

@@ -41,7 +41,7 @@ use Exporter 'import';
 use File::Temp;
 use IO::Select;
 use IO::Socket::INET;
-use JSON::PP;
+use JSON::XS;
 use Leak;
 use Test::Nginx::Socket 'no_plan';
 use Time::HiRes qw(sleep time);
