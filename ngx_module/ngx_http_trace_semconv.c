@@ -365,12 +365,17 @@ ngx_http_trace_method(ngx_uint_t method, ngx_str_t *name)
 {
     ngx_http_trace_known_t  *known;
 
-    for (known = ngx_http_trace_methods; known[1].value.len; known++) {
+    if (method && name->len) {
+        for (known = ngx_http_trace_methods; known->number; known++) {
+            if (known->number == method) {
+                return known;
+            }
+        }
+    }
 
-        if (known->number && method
-            ? (method == known->number && name->len)
-            : (name->len == known->value.len
-               && ngx_memcmp(name->data, known->value.data, name->len) == 0))
+    for (known = ngx_http_trace_methods; known[1].value.len; known++) {
+        if (name->len == known->value.len
+            && ngx_memcmp(name->data, known->value.data, name->len) == 0)
         {
             break;
         }
