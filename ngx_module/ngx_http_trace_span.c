@@ -23,6 +23,8 @@ typedef struct {
 } ngx_http_trace_request_t;
 
 
+static NGX_HTTP_TRACE_APART void ngx_http_trace_request_routing(
+    ngx_http_request_t *r, ngx_http_trace_active_t *active);
 static ngx_inline uint32_t ngx_http_trace_span_flags(
     ngx_http_trace_span_ctx_t *sc);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_request_events(
@@ -124,9 +126,7 @@ void
 ngx_http_trace_request_content(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx)
 {
-    ngx_str_t                   routing;
-    ngx_http_trace_active_t    *active;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_active_t  *active;
 
     ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
 
@@ -136,9 +136,18 @@ ngx_http_trace_request_content(ngx_http_request_t *r,
 
     active = ctx->pipelines[NGX_HTTP_TRACE_USER].active;
 
-    if (active == NULL) {
-        return;
+    if (active) {
+        ngx_http_trace_request_routing(r, active);
     }
+}
+
+
+static void
+ngx_http_trace_request_routing(ngx_http_request_t *r,
+    ngx_http_trace_active_t *active)
+{
+    ngx_str_t                   routing;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
