@@ -8,6 +8,10 @@
 #include "ngx_http_trace_module.h"
 
 
+/* more than most configurations have; others take memory of the pool */
+#define NGX_HTTP_TRACE_VARIABLES      64
+
+
 static ngx_int_t ngx_http_trace_value_names(ngx_conf_t *cf,
     ngx_str_t *directive, ngx_str_t *text, ngx_str_t *alone);
 static ngx_uint_t ngx_http_trace_value_known(ngx_http_core_main_conf_t *cmcf,
@@ -281,6 +285,7 @@ ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
 {
     size_t                      size;
     ngx_int_t                   rc;
+    ngx_http_variable_value_t   few[NGX_HTTP_TRACE_VARIABLES];
     ngx_http_variable_value_t  *variables, *v;
     ngx_http_core_main_conf_t  *cmcf;
 
@@ -305,9 +310,13 @@ ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
 
     size = cmcf->variables.nelts * sizeof(ngx_http_variable_value_t);
 
-    variables = ngx_palloc(r->pool, size);
-    if (variables == NULL) {
-        return NGX_ERROR;
+    variables = few;
+
+    if (size > sizeof(few)) {
+        variables = ngx_palloc(r->pool, size);
+        if (variables == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     ngx_memcpy(variables, r->variables, size);
@@ -315,8 +324,6 @@ ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
     rc = ngx_http_trace_value_read(r, value, text);
 
     ngx_memcpy(r->variables, variables, size);
-
-    (void) ngx_pfree(r->pool, variables);
 
     return rc;
 }
