@@ -26,6 +26,13 @@
 #define NGX_HTTP_TRACE_APART
 #endif
 
+/* what nobody else's code may name: it is reached without a look at a table */
+#if (__GNUC__)
+#define NGX_HTTP_TRACE_HIDDEN         __attribute__((visibility("hidden")))
+#else
+#define NGX_HTTP_TRACE_HIDDEN
+#endif
+
 #define NGX_HTTP_TRACE_INTERNAL       0
 #define NGX_HTTP_TRACE_USER           1
 #define NGX_HTTP_TRACE_PIPELINES      2

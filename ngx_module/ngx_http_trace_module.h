@@ -857,7 +857,7 @@ ngx_int_t ngx_http_trace_add_variables(ngx_conf_t *cf);
 ngx_uint_t ngx_http_trace_own_variable(ngx_str_t *name);
 
 
-extern ngx_module_t  ngx_http_trace_module;
+extern NGX_HTTP_TRACE_HIDDEN ngx_module_t  ngx_http_trace_module;
 
 
 #endif /* _NGX_HTTP_TRACE_MODULE_H_INCLUDED_ */
