@@ -384,14 +384,16 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         return NULL;
     }
 
-    ngx_memzero(child, size);
+    ngx_memzero(child + 1, size - sizeof(ngx_http_trace_child_t));
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         child->parent_id[i] = parent->parent_id[i];
     }
 
+    child->next = NULL;
     child->pipelines = pipelines;
     child->start = ngx_http_trace_now(ctx);
+    child->end = 0;
 
     *ctx->last_child = child;
     ctx->last_child = &child->next;
