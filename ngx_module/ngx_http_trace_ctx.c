@@ -633,7 +633,9 @@ ngx_http_trace_cleanup(void *data)
 static uint64_t
 ngx_http_trace_clock(clockid_t id)
 {
-    struct timespec  ts;
+    /* on the stack, it would have all that read the clock guard theirs */
+
+    static struct timespec  ts;
 
     (void) clock_gettime(id, &ts);
 
