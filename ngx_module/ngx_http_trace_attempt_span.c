@@ -113,9 +113,10 @@ static otlp_known_t  ngx_http_trace_first_byte;
 static otlp_known_t  ngx_http_trace_last_byte;
 
 
-/* of each level of default attributes */
-static ngx_uint_t  ngx_http_trace_attempt_masks[NGX_HTTP_TRACE_LEVELS];
-static ngx_uint_t  ngx_http_trace_rare_masks[NGX_HTTP_TRACE_LEVELS];
+ngx_http_trace_semconv_lists(ngx_http_trace_attempt_lists,
+                             ngx_http_trace_attempt_semconvs);
+ngx_http_trace_semconv_lists(ngx_http_trace_rare_lists,
+                             ngx_http_trace_rare_semconvs);
 
 
 void
@@ -129,12 +130,10 @@ ngx_http_trace_attempt_init(void)
     }
 
     for (i = 0; i < NGX_HTTP_TRACE_LEVELS; i++) {
-        ngx_http_trace_attempt_masks[i] =
-                   ngx_http_trace_semconv_mask(ngx_http_trace_attempt_semconvs,
-                                               i);
-        ngx_http_trace_rare_masks[i] =
-                   ngx_http_trace_semconv_mask(ngx_http_trace_rare_semconvs,
-                                               i);
+        ngx_http_trace_semconv_list(ngx_http_trace_attempt_lists[i],
+                                    ngx_http_trace_attempt_semconvs, i);
+        ngx_http_trace_semconv_list(ngx_http_trace_rare_lists[i],
+                                    ngx_http_trace_rare_semconvs, i);
     }
 
     (void) otlp_known_event(&ngx_http_trace_connect,
@@ -193,12 +192,11 @@ ngx_http_trace_attempt_write(void *data, ngx_uint_t pipeline,
 
     status = ngx_http_trace_attempt_facts(attempt, &facts);
 
-    ngx_http_trace_semconv(ngx_http_trace_attempt_semconvs, &facts, span,
-                           ngx_http_trace_attempt_masks[level]);
+    ngx_http_trace_semconv(ngx_http_trace_attempt_lists[level], &facts, span);
 
     if (attempt->up->rare) {
-        ngx_http_trace_semconv(ngx_http_trace_rare_semconvs, attempt->up, span,
-                               ngx_http_trace_rare_masks[level]);
+        ngx_http_trace_semconv(ngx_http_trace_rare_lists[level], attempt->up,
+                               span);
     }
 
     balancer = attempt->up->balancer;

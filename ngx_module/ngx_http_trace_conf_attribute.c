@@ -231,8 +231,10 @@ ngx_http_trace_merge_attributes(ngx_conf_t *cf,
                               pipeline == NGX_HTTP_TRACE_USER
                               ? NGX_HTTP_TRACE_MINIMAL : NGX_HTTP_TRACE_ALL);
 
-    conf->semconv = ngx_http_trace_semconv_mask(ngx_http_trace_semconvs,
-                                                conf->level);
+    conf->semconv = ngx_http_trace_semconv_request(cf->pool, conf->level);
+    if (conf->semconv == NULL) {
+        return NGX_ERROR;
+    }
 
     if (conf->attributes == NULL) {
         conf->attributes = prev->attributes;
@@ -371,7 +373,7 @@ ngx_http_trace_split_attributes(ngx_conf_t *cf,
 
     for (i = 0; i < n; i++) {
 
-        conf->semconv &= ~ngx_http_trace_semconv_bit(&attr[i].name);
+        ngx_http_trace_semconv_remove(conf->semconv, &attr[i].name);
 
         if (attr[i].condition || attr[i].value.complex.lengths) {
             variable = ngx_array_push(conf->variable_attributes);

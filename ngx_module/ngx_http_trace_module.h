@@ -165,6 +165,9 @@ typedef struct {
 } ngx_http_trace_to_t;
 
 
+typedef struct ngx_http_trace_semconv_s  ngx_http_trace_semconv_t;
+
+
 typedef struct {
     ngx_http_trace_decision_t   *decision;    /* NULL: off */
     ngx_uint_t                   only_variable;    /* it has but that */
@@ -194,7 +197,7 @@ typedef struct {
     ngx_str_t                    constant_attributes;    /* encoded */
     ngx_uint_t                   constant_attributes_n;
     ngx_uint_t                   level;       /* trace_default_attributes */
-    ngx_uint_t                   semconv;     /* of requests, as bits */
+    ngx_http_trace_semconv_t   **semconv;     /* of requests, a list */
 } ngx_http_trace_pipeline_conf_t;
 
 
@@ -466,13 +469,13 @@ struct ngx_http_trace_facts_s {
 
 /* an attribute, and where among the facts of a span its value is */
 
-typedef struct {
+struct ngx_http_trace_semconv_s {
     ngx_str_t                    name;
     ngx_uint_t                   minimal;     /* tells nothing of the inside */
     ngx_uint_t                   type;
     ngx_uint_t                   offset;
     otlp_key_t                   key;         /* see ..._semconv_table() */
-} ngx_http_trace_semconv_t;
+};
 
 
 /* the tables of them: those of a type stand together, in this order */
@@ -494,6 +497,13 @@ typedef struct {
 
 #define ngx_http_trace_null_semconv                                           \
     { ngx_null_string, 0, NGX_HTTP_TRACE_BOOL, 0, { { 0 }, 0 } }
+
+
+/* what of a table spans have, for each level of default attributes */
+
+#define ngx_http_trace_semconv_lists(lists, table)                            \
+    static ngx_http_trace_semconv_t                                           \
+        *lists[NGX_HTTP_TRACE_LEVELS][sizeof(table) / sizeof(table[0])]
 
 
 #define ngx_http_trace_value(value, number)                                   \
@@ -711,17 +721,16 @@ ngx_int_t ngx_http_trace_parse_double(ngx_str_t *value, double *number);
 
 /* ngx_http_trace_semconv.c */
 
-/* the convention's attributes, as bits */
-
-#define NGX_HTTP_TRACE_SEMCONV_ALL    ((ngx_uint_t) -1)
-
 void ngx_http_trace_semconv_init(void);
 void ngx_http_trace_semconv_table(ngx_http_trace_semconv_t *table);
-ngx_uint_t ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table,
+void ngx_http_trace_semconv_list(ngx_http_trace_semconv_t **list,
+    ngx_http_trace_semconv_t *table, ngx_uint_t level);
+ngx_http_trace_semconv_t **ngx_http_trace_semconv_request(ngx_pool_t *pool,
     ngx_uint_t level);
-ngx_uint_t ngx_http_trace_semconv_bit(ngx_str_t *name);
-void ngx_http_trace_semconv(ngx_http_trace_semconv_t *table, void *facts,
-    otlp_span_t *span, ngx_uint_t mask);
+void ngx_http_trace_semconv_remove(ngx_http_trace_semconv_t **list,
+    ngx_str_t *name);
+void ngx_http_trace_semconv(ngx_http_trace_semconv_t **list, void *facts,
+    otlp_span_t *span);
 void ngx_http_trace_facts(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts);
 ngx_http_trace_known_t *ngx_http_trace_method(ngx_uint_t method,
@@ -740,9 +749,6 @@ void ngx_http_trace_status_error(ngx_uint_t status, u_char *buf,
 void ngx_http_trace_unbracket(ngx_str_t *host);
 void ngx_http_trace_gone(ngx_http_request_t *r, ngx_str_t *error);
 ngx_uint_t ngx_http_trace_cut(ngx_http_request_t *r);
-
-
-extern ngx_http_trace_semconv_t  ngx_http_trace_semconvs[];
 
 
 /* ngx_http_trace_upstream.c */

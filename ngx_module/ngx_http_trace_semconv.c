@@ -30,7 +30,7 @@ static void ngx_http_trace_cache_facts(ngx_http_request_t *r,
     ngx_http_trace_facts_t *facts);
 
 
-ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
+static ngx_http_trace_semconv_t  ngx_http_trace_semconvs[] = {
 
 #define ngx_http_trace_fact(type, name, minimal, field)                       \
     ngx_http_trace_##type(name, minimal, ngx_http_trace_facts_t, field)
@@ -147,94 +147,96 @@ ngx_http_trace_semconv_encode(char *name, ngx_http_trace_known_t *known)
 }
 
 
-/* the attributes of a table that spans have by default */
+/* what of a table spans have by default; the table's end is the list's, too */
 
-ngx_uint_t
-ngx_http_trace_semconv_mask(ngx_http_trace_semconv_t *table, ngx_uint_t level)
+void
+ngx_http_trace_semconv_list(ngx_http_trace_semconv_t **list,
+    ngx_http_trace_semconv_t *table, ngx_uint_t level)
 {
-    ngx_uint_t  i, mask;
-
-    if (level == NGX_HTTP_TRACE_ALL) {
-        return NGX_HTTP_TRACE_SEMCONV_ALL;
-    }
-
-    mask = 0;
-
-    if (level == NGX_HTTP_TRACE_NONE) {
-        return mask;
-    }
-
-    for (i = 0; table[i].name.len; i++) {
-        if (table[i].minimal) {
-            mask |= (ngx_uint_t) 1 << i;
+    for ( /* void */ ; table->name.len; table++) {
+        if (level == NGX_HTTP_TRACE_ALL
+            || (level == NGX_HTTP_TRACE_MINIMAL && table->minimal))
+        {
+            *list++ = table;
         }
     }
 
-    return mask;
+    *list = table;
 }
 
 
-/* the bit of an attribute, 0 if the convention has no such name */
+/* those of requests, or NULL without memory */
 
-ngx_uint_t
-ngx_http_trace_semconv_bit(ngx_str_t *name)
+ngx_http_trace_semconv_t **
+ngx_http_trace_semconv_request(ngx_pool_t *pool, ngx_uint_t level)
 {
-    ngx_uint_t  i;
+    ngx_http_trace_semconv_t  **list;
 
-    for (i = 0; ngx_http_trace_semconvs[i].name.len; i++) {
-        if (ngx_http_trace_semconvs[i].name.len == name->len
-            && ngx_strncmp(ngx_http_trace_semconvs[i].name.data, name->data,
-                           name->len)
-               == 0)
-        {
-            return (ngx_uint_t) 1 << i;
-        }
+    list = ngx_palloc(pool, sizeof(ngx_http_trace_semconvs)
+                            / sizeof(ngx_http_trace_semconvs[0])
+                            * sizeof(ngx_http_trace_semconv_t *));
+
+    if (list) {
+        ngx_http_trace_semconv_list(list, ngx_http_trace_semconvs, level);
     }
 
-    return 0;
+    return list;
 }
 
 
 void
-ngx_http_trace_semconv(ngx_http_trace_semconv_t *entry, void *facts,
-    otlp_span_t *span, ngx_uint_t mask)
+ngx_http_trace_semconv_remove(ngx_http_trace_semconv_t **list,
+    ngx_str_t *name)
+{
+    for ( /* void */ ; (*list)->name.len; list++) {
+        if ((*list)->name.len == name->len
+            && ngx_strncmp((*list)->name.data, name->data, name->len) == 0)
+        {
+            break;
+        }
+    }
+
+    for ( /* void */ ; (*list)->name.len; list++) {
+        list[0] = list[1];
+    }
+}
+
+
+void
+ngx_http_trace_semconv(ngx_http_trace_semconv_t **list, void *facts,
+    otlp_span_t *span)
 {
     int64_t                    number;
     ngx_str_t                 *string;
     ngx_http_trace_known_t    *known;
+    ngx_http_trace_semconv_t  *entry;
 
 #define ngx_http_trace_fact(type)                                             \
     ((type *) ((u_char *) facts + entry->offset))
 
-    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_KNOWN; entry++) {
+    for (entry = *list; entry->type == NGX_HTTP_TRACE_KNOWN; entry = *++list) {
         known = *ngx_http_trace_fact(ngx_http_trace_known_t *);
 
-        if (known && (mask & 1)) {
+        if (known) {
             otlp_span_known(span, &known->attribute);
         }
-
-        mask >>= 1;
     }
 
-    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_STRING; entry++) {
+    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_STRING; entry = *++list) {
         string = ngx_http_trace_fact(ngx_str_t);
 
-        if (string->len && (mask & 1)) {
+        if (string->len) {
             otlp_span_key_string(span, &entry->key, string->data,
                                  string->len);
         }
-
-        mask >>= 1;
     }
 
-    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_INT; entry++) {
+    for ( /* void */ ; entry->type == NGX_HTTP_TRACE_INT; entry = *++list) {
         number = *ngx_http_trace_fact(int64_t);
 
-        if (number >= 0 && (mask & 1)) {
+        if (number >= 0) {
             otlp_span_key_int(span, &entry->key, number);
         }
-
-        mask >>= 1;
     }
 }
 

@@ -457,8 +457,7 @@ ngx_http_trace_request_write(void *data, ngx_uint_t pipeline,
     ctx = request->ctx;
     pcf = &request->conf->pipelines[pipeline];
 
-    ngx_http_trace_semconv(ngx_http_trace_semconvs, request->facts, span,
-                           pcf->semconv);
+    ngx_http_trace_semconv(pcf->semconv, request->facts, span);
     ngx_http_trace_span_attributes(request->request, span, pcf);
 
     if (ctx->node.hops) {

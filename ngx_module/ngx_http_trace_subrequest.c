@@ -84,6 +84,10 @@ static ngx_http_trace_semconv_t  ngx_http_trace_subrequest_semconvs[] = {
 };
 
 
+ngx_http_trace_semconv_lists(ngx_http_trace_subrequest_lists,
+                             ngx_http_trace_subrequest_semconvs);
+
+
 /* NULL until a subrequest is seen */
 static ngx_http_output_header_filter_pt  ngx_http_trace_next_header_filter;
 static ngx_http_output_body_filter_pt    ngx_http_trace_next_body_filter;
@@ -94,8 +98,15 @@ static ngx_http_output_body_filter_pt    ngx_http_trace_next_body_filter;
 void
 ngx_http_trace_subrequest_init(void)
 {
+    ngx_uint_t  i;
+
     ngx_http_trace_next_header_filter = NULL;
     ngx_http_trace_next_body_filter = NULL;
+
+    for (i = 0; i < NGX_HTTP_TRACE_LEVELS; i++) {
+        ngx_http_trace_semconv_list(ngx_http_trace_subrequest_lists[i],
+                                    ngx_http_trace_subrequest_semconvs, i);
+    }
 
     ngx_http_trace_semconv_table(ngx_http_trace_subrequest_semconvs);
 }
@@ -588,9 +599,8 @@ ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
     failed = ngx_http_trace_subrequest_status(&sub->child, facts.error,
                                               &facts.error_type);
 
-    ngx_http_trace_semconv(ngx_http_trace_subrequest_semconvs, &facts, span,
-                           ngx_http_trace_semconv_mask(
-                               ngx_http_trace_subrequest_semconvs, level));
+    ngx_http_trace_semconv(ngx_http_trace_subrequest_lists[level], &facts,
+                           span);
 
     ngx_http_trace_span_hops(span, &sub->node, pipeline, level);
 
