@@ -622,7 +622,7 @@ take_spans(drawing_t *drawing)
         drawing->nodes[n++].span = span;
     }
 
-    for (span = drawing->trace->open; span != NULL; span = span->next) {
+    for (span = drawing->trace->pending; span != NULL; span = span->next) {
         drawing->nodes[n++].span = span;
     }
 
@@ -634,7 +634,7 @@ int
 draw_trace(const terminal_t *terminal, const trace_t *trace, const char *header)
 {
     int rc = -1;
-    size_t i, n = trace->n_spans + trace->n_open;
+    size_t i, n = trace->n_spans + trace->n_pending;
     drawing_t drawing = {.terminal = terminal, .trace = trace, .n_nodes = n};
 
     drawing.nodes = calloc(n, sizeof(*drawing.nodes));

@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
     const live_t *live;
     const record_message_t *record;
-    open_span_t *span; /* NULL if it is not known to be open */
+    pending_span_t *span; /* NULL if it was not announced */
 } event_t;
 
 
@@ -141,7 +141,7 @@ begin_event(const event_t *event, const mark_t *mark)
 
 /* Ends a line about |span| with how long after its start it was. */
 static void
-end_after(const live_t *live, const open_span_t *span, uint64_t time)
+end_after(const live_t *live, const pending_span_t *span, uint64_t time)
 {
     char text[TERMINAL_TIME_SIZE];
 
@@ -155,9 +155,9 @@ end_after(const live_t *live, const open_span_t *span, uint64_t time)
 }
 
 
-/* Prints what |span| ends with, and forgets it. */
+/* Prints what |span| ends with. */
 static void
-close_span(const live_t *live, open_span_t *span, int error,
+end_close(const live_t *live, pending_span_t *span, int error,
     const char *error_type, uint64_t time)
 {
     if (error) {
@@ -166,7 +166,6 @@ close_span(const live_t *live, open_span_t *span, int error,
 
     print_more(live, error ? TERMINAL_BAD : TERMINAL_WARN, error_type);
     end_after(live, span, time);
-    open_remove(live->open, span);
 }
 
 
@@ -190,16 +189,16 @@ read_id(uint8_t *id, const char *text)
 }
 
 
-/* A span is below its parent, if that is open, or else below the request. */
+/* A span is below its parent, if that was announced, or else the request. */
 static unsigned
 depth_of(const event_t *event, const trace_span_t *span)
 {
     uint8_t request_id[8];
-    const open_span_t *parent = NULL;
+    const pending_span_t *parent = NULL;
 
     if (span->has_parent) {
-        parent = open_find(
-            event->live->open, event->record->trace_id.data, span->parent_id);
+        parent = pending_find(event->live->pending,
+            event->record->trace_id.data, span->parent_id);
     }
 
     if (parent != NULL) {
@@ -216,7 +215,7 @@ static int
 take_open(event_t *event)
 {
     const live_t *live = event->live;
-    open_span_t *span;
+    pending_span_t *span;
     const char *kind = string_of(event, "span.kind");
 
     /* a batch whose answer was lost comes again */
@@ -224,8 +223,8 @@ take_open(event_t *event)
         return 0;
     }
 
-    span = open_add(
-        live->open, event->record->trace_id.data, event->record->span_id.data);
+    span = pending_open(live->pending, event->record->trace_id.data,
+        event->record->span_id.data);
 
     if (span == NULL) {
         return -1;
@@ -314,12 +313,18 @@ take_return(event_t *event)
 static int
 take_close(event_t *event)
 {
-    if (event->span != NULL) {
-        begin_event(event, &closes);
-        close_span(event->live, event->span,
-            strcmp(string_of(event, "span.status"), "ERROR") == 0,
-            string_of(event, "error.type"), event->record->time_unix_nano);
+    int error = strcmp(string_of(event, "span.status"), "ERROR") == 0;
+    uint64_t end = event->record->time_unix_nano;
+
+    if (event->span == NULL || !event->span->span.open) {
+        return 0;
     }
+
+    begin_event(event, &closes);
+    end_close(
+        event->live, event->span, error, string_of(event, "error.type"), end);
+    event->span->span.status = error ? STATUS_ERROR : 0;
+    pending_close(event->live->pending, event->span, end);
 
     return 0;
 }
@@ -388,8 +393,8 @@ live_record(const live_t *live, const record_message_t *record)
         return take_log(&event);
     }
 
-    event.span
-        = open_find(live->open, record->trace_id.data, record->span_id.data);
+    event.span = pending_find(
+        live->pending, record->trace_id.data, record->span_id.data);
 
     for (i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (strcmp(record->event_name, events[i].name) == 0) {
@@ -404,18 +409,24 @@ live_record(const live_t *live, const record_message_t *record)
 void
 live_finished(const live_t *live, const span_message_t *message)
 {
-    open_span_t *span;
+    pending_span_t *span;
 
-    span = open_find(live->open, message->trace_id.data, message->span_id.data);
+    span = pending_find(
+        live->pending, message->trace_id.data, message->span_id.data);
 
     if (span == NULL) {
         return;
     }
 
-    begin_line(live, &message->trace_id, &closes, span->depth);
-    print(live, TERMINAL_BOLD, span->name);
-    close_span(live, span,
-        message->status != NULL && message->status->code == STATUS_ERROR,
-        export_string("error.type", message->n_attributes, message->attributes),
-        message->end_time_unix_nano);
+    if (span->span.open) {
+        begin_line(live, &message->trace_id, &closes, span->depth);
+        print(live, TERMINAL_BOLD, span->name);
+        end_close(live, span,
+            message->status != NULL && message->status->code == STATUS_ERROR,
+            export_string(
+                "error.type", message->n_attributes, message->attributes),
+            message->end_time_unix_nano);
+    }
+
+    pending_remove(live->pending, span);
 }

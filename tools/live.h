@@ -1,6 +1,6 @@
 /*
- * Log records as they come, a line each: above all the events of spans that
- * are not over yet, which are kept in mind until they are.
+ * Log records as they come, a line each: above all the events of spans, which
+ * are kept in mind until they come themselves.
  */
 
 #ifndef LIVE_H
@@ -8,14 +8,14 @@
 
 
 #include "export.h"
-#include "open.h"
+#include "pending.h"
 #include "terminal.h"
 
 
 /* What is the same for all records of a group. */
 typedef struct {
     const terminal_t *terminal;
-    open_t *open;
+    pending_t *pending;
     const char *service;
     const char *header; /* the name of --header */
     const char *value;  /* of this header, or NULL */
@@ -26,7 +26,7 @@ typedef struct {
  * memory is short. */
 int live_record(const live_t *live, const record_message_t *record);
 
-/* Here is the finished span: if it is still taken for open it is closed. */
+/* Here is the finished span: if it is still open that is closed. */
 void live_finished(const live_t *live, const span_message_t *message);
 
 

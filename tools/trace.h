@@ -71,8 +71,9 @@ typedef struct {
     trace_span_t *first;
     trace_span_t *last;
     size_t n_spans;
-    trace_span_t *open; /* in no order; they are not in the list above */
-    size_t n_open;
+    trace_span_t *pending; /* announced spans above them, in no order */
+    size_t n_pending;
+    size_t n_open;                   /* of these */
     char *headers[TRACE_HEADER_MAX]; /* distinct values, as they came */
     int continued;                   /* another part of it was drawn before */
 } trace_t;

@@ -7,7 +7,7 @@
 
 #include "draw.h"
 #include "live.h"
-#include "open.h"
+#include "pending.h"
 #include "trace.h"
 #include "tree.h"
 
@@ -26,7 +26,7 @@ struct held_s {
 struct tree_s {
     const terminal_t *terminal;
     const char *header;
-    open_t *open;
+    pending_t *pending;
     uint64_t settle;
     void *by_id; /* tsearch(), whose depth nobody's choice of ids can spoil */
     held_t *first;
@@ -123,7 +123,7 @@ draw_first(tree_t *tree)
     held_t *held = tree->first;
 
     held->trace.continued = was_drawn(tree, held->trace.id);
-    open_list(tree->open, &held->trace, DRAW_DEPTH_MAX, now_ns());
+    pending_list(tree->pending, &held->trace, DRAW_DEPTH_MAX, now_ns());
     rc = draw_trace(tree->terminal, &held->trace, tree->header);
 
     if (!held->trace.continued) {
@@ -263,9 +263,9 @@ tree_create(const terminal_t *terminal, uint64_t settle, const char *header)
     tree->terminal = terminal;
     tree->settle = settle;
     tree->header = header;
-    tree->open = open_create();
+    tree->pending = pending_create();
 
-    if (tree->open == NULL) {
+    if (tree->pending == NULL) {
         free(tree);
         return NULL;
     }
@@ -278,7 +278,7 @@ int
 tree_add(
     tree_t *tree, const export_t *request, const json_t *headers, uint64_t now)
 {
-    live_t live = {tree->terminal, tree->open, NULL, tree->header, NULL};
+    live_t live = {tree->terminal, tree->pending, NULL, tree->header, NULL};
     export_group_t group = {NULL};
 
     if (tree->header != NULL) {
@@ -334,6 +334,6 @@ tree_free(tree_t *tree)
         remove_held(tree, tree->first);
     }
 
-    open_free(tree->open);
+    pending_free(tree->pending);
     free(tree);
 }
