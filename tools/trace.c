@@ -211,6 +211,42 @@ event_attributes(char *text, const event_message_t *event)
 
 
 static void
+copy_numbers(trace_span_t *span, const span_message_t *message)
+{
+    memcpy(span->span_id, message->span_id.data, 8);
+    span->has_parent = message->parent_span_id.len == 8;
+
+    if (span->has_parent) {
+        memcpy(span->parent_id, message->parent_span_id.data, 8);
+    }
+
+    span->kind = message->kind;
+    span->status = message->status != NULL ? message->status->code : 0;
+    span->http_status = number_of(message, "http.response.status_code", 999);
+    span->resend_count
+        = number_of(message, "http.request.resend_count", INT_MAX);
+    span->start = message->start_time_unix_nano;
+    span->end = message->end_time_unix_nano;
+}
+
+
+/* Their strings go to |pos|. */
+static void
+copy_events(trace_span_t *span, const span_message_t *message, char *pos)
+{
+    size_t i;
+    char text[TRACE_TEXT_SIZE];
+
+    for (i = 0; i < span->n_events; i++) {
+        span->events[i].time = message->events[i]->time_unix_nano;
+        span->events[i].name = put(&pos, message->events[i]->name);
+        event_attributes(text, message->events[i]);
+        span->events[i].attributes = put(&pos, text);
+    }
+}
+
+
+static void
 copy_links(trace_span_t *span, const span_message_t *message)
 {
     size_t i;
@@ -256,20 +292,7 @@ trace_span_copy(const span_message_t *message, const char *service)
     }
 
     span->size = size;
-    memcpy(span->span_id, message->span_id.data, 8);
-    span->has_parent = message->parent_span_id.len == 8;
-
-    if (span->has_parent) {
-        memcpy(span->parent_id, message->parent_span_id.data, 8);
-    }
-
-    span->kind = message->kind;
-    span->status = message->status != NULL ? message->status->code : 0;
-    span->http_status = number_of(message, "http.response.status_code", 999);
-    span->resend_count
-        = number_of(message, "http.request.resend_count", INT_MAX);
-    span->start = message->start_time_unix_nano;
-    span->end = message->end_time_unix_nano;
+    copy_numbers(span, message);
     span->n_events = n_events;
     span->more_events
         = message->n_events - n_events + message->dropped_events_count;
@@ -290,12 +313,7 @@ trace_span_copy(const span_message_t *message, const char *service)
     span->error_type = put(&pos, error_type);
     span->message = put(&pos, description);
 
-    for (i = 0; i < n_events; i++) {
-        span->events[i].time = message->events[i]->time_unix_nano;
-        span->events[i].name = put(&pos, message->events[i]->name);
-        event_attributes(text, message->events[i]);
-        span->events[i].attributes = put(&pos, text);
-    }
+    copy_events(span, message, pos);
 
     return span;
 }
