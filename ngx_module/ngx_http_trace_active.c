@@ -22,7 +22,15 @@
 #define NGX_HTTP_TRACE_ACTIVE_SPAN    512
 
 
-static ngx_uint_t ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
+typedef struct {
+    ngx_http_trace_active_t     *active;
+    int64_t                      order;
+} ngx_http_trace_orphan_t;
+
+
+static int ngx_libc_cdecl ngx_http_trace_active_cmp(const void *one,
+    const void *two);
+static void ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active, ngx_uint_t channel);
 static ngx_uint_t ngx_http_trace_active_left(ngx_http_trace_ring_t *ring,
     const ngx_http_trace_active_t *active);
@@ -161,43 +169,73 @@ ngx_http_trace_active_read(ngx_http_trace_active_t *copy,
 
 /*
  * Ends what the last owner of a queue has left open.  Returns how many spans
- * these were; those that there is no room for are counted.
+ * these were; those that there is no room for are counted.  Without memory they
+ * are left to who opens the queue next.
  */
 
 ngx_uint_t
-ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel)
+ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel,
+    ngx_log_t *log)
 {
-    ngx_uint_t  i, n, places;
+    ngx_uint_t                 i, n, places;
+    ngx_http_trace_orphan_t   *orphans;
+    ngx_http_trace_active_t   *active;
+
+    places = ngx_min(*ring->places, NGX_HTTP_TRACE_ACTIVE_MAX);
+
+    if (places == 0) {
+        return 0;
+    }
+
+    orphans = ngx_alloc(places * sizeof(ngx_http_trace_orphan_t), log);
+    if (orphans == NULL) {
+        return 0;
+    }
 
     n = 0;
-    places = ngx_min(*ring->places, NGX_HTTP_TRACE_ACTIVE_MAX);
 
     /* before there are records of ours, in whose places theirs would be */
 
     for (i = 0; i < places; i++) {
-        if (ngx_http_trace_active_left(ring, &ring->table[i])) {
-            ring->table[i].ending = 0;
+        active = &ring->table[i];
+
+        if (ngx_http_trace_active_left(ring, active)) {
+            active->ending = 0;
+            orphans[n].active = active;
+            orphans[n++].order = (active->request == i) ? -1
+                                                    : (int64_t) active->sequence;
 
         } else {
-            ring->table[i].times = 0;
+            active->times = 0;
         }
     }
 
-    /* what a request has caused ends before it */
+    ngx_qsort(orphans, n, sizeof(ngx_http_trace_orphan_t),
+              ngx_http_trace_active_cmp);
 
-    for (i = 0; i < places; i++) {
-        if (ring->table[i].request != i) {
-            n += ngx_http_trace_active_end(ring, &ring->table[i], channel);
-        }
+    for (i = 0; i < n; i++) {
+        ngx_http_trace_active_end(ring, orphans[i].active, channel);
     }
 
-    for (i = 0; i < places; i++) {
-        n += ngx_http_trace_active_end(ring, &ring->table[i], channel);
-    }
+    ngx_free(orphans);
 
     *ring->places = 0;
 
     return n;
+}
+
+
+/* what was opened last ends first, and a request after all that it caused */
+
+static int ngx_libc_cdecl
+ngx_http_trace_active_cmp(const void *one, const void *two)
+{
+    int64_t  first, second;
+
+    first = ((ngx_http_trace_orphan_t *) one)->order;
+    second = ((ngx_http_trace_orphan_t *) two)->order;
+
+    return (first < second) - (first > second);
 }
 
 
@@ -220,15 +258,11 @@ ngx_http_trace_active_left(ngx_http_trace_ring_t *ring,
 }
 
 
-static ngx_uint_t
+static void
 ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active, ngx_uint_t channel)
 {
     ngx_http_trace_drop_e  reason;
-
-    if (active->times == 0) {
-        return 0;
-    }
 
     reason = ngx_http_trace_active_export(ring, active, channel);
 
@@ -237,8 +271,6 @@ ngx_http_trace_active_end(ngx_http_trace_ring_t *ring,
     }
 
     __atomic_store_n(&active->times, 0, __ATOMIC_RELEASE);
-
-    return 1;
 }
 
 

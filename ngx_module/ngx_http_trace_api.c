@@ -75,7 +75,10 @@ static NGX_HTTP_TRACE_APART void ngx_http_trace_close_now(
     ngx_http_trace_span_t span);
 static void ngx_http_trace_custom_close(ngx_http_trace_custom_t *custom,
     uint64_t end);
-static NGX_HTTP_TRACE_APART void ngx_http_trace_custom_announce(
+static ngx_inline ngx_uint_t ngx_http_trace_custom_set(
+    ngx_http_trace_custom_t *custom,
+    const ngx_http_trace_api_attribute_t *attr);
+static NGX_HTTP_TRACE_APART void ngx_http_trace_custom_set_announced(
     ngx_http_trace_custom_t *custom,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n);
 static size_t ngx_http_trace_api_size(
@@ -88,6 +91,7 @@ static void ngx_http_trace_api_write(otlp_span_t *out,
     const ngx_http_trace_api_attribute_t *attr);
 static void ngx_http_trace_custom_head(ngx_http_trace_child_t *child,
     ngx_uint_t pipeline, otlp_span_head_t *head);
+static otlp_span_t *ngx_http_trace_custom_out(ngx_http_trace_child_t *child);
 static int ngx_http_trace_custom_status(ngx_http_trace_child_t *child,
     u_char *buf, ngx_str_t *error);
 static int ngx_http_trace_custom_write(void *data, ngx_uint_t pipeline,
@@ -97,7 +101,8 @@ static int ngx_http_trace_custom_write(void *data, ngx_uint_t pipeline,
 static ngx_http_trace_child_type_t  ngx_http_trace_custom_type = {
     ngx_http_trace_custom_head,
     ngx_http_trace_custom_status,
-    ngx_http_trace_custom_write
+    ngx_http_trace_custom_write,
+    ngx_http_trace_custom_out
 };
 
 
@@ -435,10 +440,8 @@ void
 ngx_http_trace_span_set(ngx_http_trace_span_t span,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
 {
-    u_char                                *pos;
-    ngx_uint_t                             i;
-    ngx_http_trace_custom_t               *custom;
-    const ngx_http_trace_api_attribute_t  *attr;
+    ngx_uint_t                i;
+    ngx_http_trace_custom_t  *custom;
 
     custom = ngx_http_trace_find_span(span);
 
@@ -446,58 +449,82 @@ ngx_http_trace_span_set(ngx_http_trace_span_t span,
         return;
     }
 
-    for (i = 0; i < n; i++) {
-        attr = &attributes[i];
-
-        if (!ngx_http_trace_api_key(attr)) {
-            custom->out.dropped_attributes++;
-            continue;
-        }
-
-        if (custom->attributes
-            && otlp_span_forget(&custom->out, (const char *) attr->key,
-                                attr->key_len))
-        {
-            custom->attributes--;
-        }
-
-        if (custom->attributes == NGX_HTTP_TRACE_API_ATTRIBUTES_MAX) {
-            custom->out.dropped_attributes++;
-            continue;
-        }
-
-        ngx_http_trace_custom_room(custom, ngx_http_trace_api_size(attr));
-
-        pos = custom->out.pos;
-        ngx_http_trace_api_write(&custom->out, attr);
-
-        if (custom->out.pos != pos) {
-            custom->attributes++;
-        }
+    if (custom->ctx->events) {
+        ngx_http_trace_custom_set_announced(custom, attributes, n);
+        return;
     }
 
-    if (custom->ctx->events) {
-        ngx_http_trace_custom_announce(custom, attributes, n);
+    for (i = 0; i < n; i++) {
+        (void) ngx_http_trace_custom_set(custom, &attributes[i]);
     }
 }
 
 
-static void
-ngx_http_trace_custom_announce(ngx_http_trace_custom_t *custom,
-    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
+/* returns 1, or 0 for one that is dropped */
+
+static ngx_inline ngx_uint_t
+ngx_http_trace_custom_set(ngx_http_trace_custom_t *custom,
+    const ngx_http_trace_api_attribute_t *attr)
 {
-    size_t      size;
-    ngx_uint_t  i;
+    u_char  *pos;
 
-    size = 0;
-    n = ngx_min(n, NGX_HTTP_TRACE_API_ATTRIBUTES_MAX);
-
-    for (i = 0; i < n; i++) {
-        size += ngx_http_trace_api_size(&attributes[i]);
+    if (!ngx_http_trace_api_key(attr)) {
+        custom->out.dropped_attributes++;
+        return 0;
     }
 
-    ngx_http_trace_events_attributes(custom->ctx, &custom->child, attributes,
-                                     n, size);
+    if (custom->attributes
+        && otlp_span_forget(&custom->out, (const char *) attr->key,
+                            attr->key_len))
+    {
+        custom->attributes--;
+    }
+
+    if (custom->attributes == NGX_HTTP_TRACE_API_ATTRIBUTES_MAX) {
+        custom->out.dropped_attributes++;
+        return 0;
+    }
+
+    ngx_http_trace_custom_room(custom, ngx_http_trace_api_size(attr));
+
+    pos = custom->out.pos;
+    ngx_http_trace_api_write(&custom->out, attr);
+
+    if (custom->out.pos == pos) {
+        return 0;
+    }
+
+    custom->attributes++;
+
+    return 1;
+}
+
+
+static void
+ngx_http_trace_custom_set_announced(ngx_http_trace_custom_t *custom,
+    const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n)
+{
+    size_t                          size;
+    ngx_uint_t                      i, set;
+    ngx_http_trace_api_attribute_t  accepted[
+                                           NGX_HTTP_TRACE_API_ATTRIBUTES_MAX];
+
+    size = 0;
+    set = 0;
+
+    for (i = 0; i < n; i++) {
+        if (ngx_http_trace_custom_set(custom, &attributes[i])
+            && set < NGX_HTTP_TRACE_API_ATTRIBUTES_MAX)
+        {
+            accepted[set++] = attributes[i];
+            size += ngx_http_trace_api_size(&attributes[i]);
+        }
+    }
+
+    if (set) {
+        ngx_http_trace_events_attributes(custom->ctx, &custom->child, accepted,
+                                         set, size);
+    }
 }
 
 
@@ -950,6 +977,15 @@ ngx_http_trace_custom_head(ngx_http_trace_child_t *child, ngx_uint_t pipeline,
     head->kind = OTLP_SPAN_KIND_INTERNAL;
     head->name.data = custom->name;
     head->name.len = custom->name_len;
+}
+
+
+static otlp_span_t *
+ngx_http_trace_custom_out(ngx_http_trace_child_t *child)
+{
+    ngx_http_trace_custom_t *custom = (ngx_http_trace_custom_t *) child;
+
+    return custom->attributes ? &custom->out : NULL;
 }
 
 

@@ -54,7 +54,8 @@ static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_upstream_resolved_url(
 ngx_http_trace_child_type_t  ngx_http_trace_attempt_type = {
     ngx_http_trace_attempt_head,
     ngx_http_trace_attempt_status,
-    ngx_http_trace_attempt_write
+    ngx_http_trace_attempt_write,
+    NULL
 };
 
 

@@ -14,8 +14,12 @@
 #include <traceparent/otlp/log.h>
 
 
-/* what a record takes at most, without attributes of others' and routing */
+/*
+ * What a record takes at most, without attributes of others' and its routing:
+ * any, and one of those that come last.
+ */
 #define NGX_HTTP_TRACE_EVENT_SIZE     512
+#define NGX_HTTP_TRACE_EVENT_LAST     320
 
 
 typedef enum {

@@ -21,6 +21,9 @@
     (2 * (NGX_HTTP_TRACE_EVENT_SIZE + NGX_HTTP_TRACE_EVENT_FRAME              \
           + OTLP_QUEUE_ROUTING_MAX))
 
+/* of a child whose end was told, or will not be */
+#define NGX_HTTP_TRACE_TOLD           ((ngx_http_trace_active_t *) -1)
+
 
 /*
  * The events of a request in one pipeline.  As long as its span is not
@@ -76,8 +79,8 @@ static void ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx,
     ngx_uint_t pipeline);
 static ngx_int_t ngx_http_trace_events_routing(ngx_http_request_t *r,
     ngx_uint_t pipeline, ngx_str_t *routing);
-static ngx_uint_t ngx_http_trace_events_end_children(
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline);
+static ngx_uint_t ngx_http_trace_events_close_children(
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, ngx_uint_t open);
 static void ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
     traceparent_view_t *name);
@@ -104,10 +107,12 @@ static ngx_int_t ngx_http_trace_events_queue(ngx_http_trace_stream_t *stream,
     ngx_http_trace_event_t *event, ngx_uint_t last);
 static u_char *ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
     ngx_http_trace_event_t *event, ngx_uint_t last, size_t *room);
-static size_t ngx_http_trace_events_size(ngx_http_trace_stream_t *stream);
+static size_t ngx_http_trace_events_kept(ngx_http_trace_stream_t *stream);
 static void ngx_http_trace_events_write_open(otlp_span_t *record, void *data);
 static void ngx_http_trace_events_write_name(otlp_span_t *record, void *data);
 static void ngx_http_trace_events_write_attributes(otlp_span_t *record,
+    void *data);
+static void ngx_http_trace_events_write_encoded(otlp_span_t *record,
     void *data);
 static void ngx_http_trace_events_write_return(otlp_span_t *record,
     void *data);
@@ -225,18 +230,12 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
     }
 
     for (child = ctx->children; child; child = child->next) {
-
-        if (!(child->pipelines & (1 << pipeline))) {
-            continue;
-        }
-
-        ngx_http_trace_events_open_child(ctx, child, pipeline);
-
-        if (child->end) {
-            ngx_http_trace_events_close_child(ctx, child, pipeline,
-                                              child->end);
+        if (child->pipelines & (1 << pipeline)) {
+            ngx_http_trace_events_open_child(ctx, child, pipeline);
         }
     }
+
+    (void) ngx_http_trace_events_close_children(ctx, pipeline, 0);
 }
 
 
@@ -271,14 +270,10 @@ ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
 }
 
 
-/*
- * The request is over: what is open is closed, and its span at last, which is
- * called as |names| say.
- */
+/* the request is over: what it has caused is closed */
 
 void
-ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
-    ngx_http_trace_facts_t *facts, traceparent_view_t *names)
+ngx_http_trace_events_end_children(ngx_http_trace_ctx_t *ctx)
 {
     ngx_uint_t                i, n;
     ngx_http_trace_stream_t  *stream;
@@ -291,52 +286,85 @@ ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
 
         ngx_http_trace_events_announce(ctx, i);
 
-        n = ngx_http_trace_events_end_children(ctx, i);
+        n = ngx_http_trace_events_close_children(ctx, i, 1);
+
+        stream = &ctx->streams->streams[i];
+
+        if (stream->request == NULL && !stream->never) {
+
+            /* an opening and an end of each */
+
+            ngx_http_trace_exporter_drop(NGX_HTTP_TRACE_EVENTS(i),
+                                         NGX_HTTP_TRACE_NO_ROUTING, 2 + 2 * n);
+        }
+    }
+}
+
+
+/*
+ * Those that are open, or those that are not any more; a child is always behind
+ * its parent, and closed before it.  Returns how many children there are.
+ */
+
+static ngx_uint_t
+ngx_http_trace_events_close_children(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, ngx_uint_t open)
+{
+    uint64_t                  end;
+    ngx_uint_t                i, n;
+    ngx_http_trace_child_t   *child, **children;
+
+    n = 0;
+
+    children = ngx_palloc(ctx->streams->request->pool,
+                          (ctx->children_n + 1) * sizeof(void *));
+    if (children == NULL) {
+        return 0;
+    }
+
+    for (child = ctx->children; child; child = child->next) {
+        if (child->pipelines & (1 << pipeline)) {
+            children[n++] = child;
+        }
+    }
+
+    for (i = n; i-- > 0; /* void */) {
+        end = children[i]->end;
+
+        if ((end == 0) == open) {
+            ngx_http_trace_events_close_child(ctx, children[i], pipeline,
+                             open ? ngx_max(ctx->end, children[i]->start)
+                                  : end);
+        }
+    }
+
+    return n;
+}
+
+
+/* and then its span, which is called as |names| say */
+
+void
+ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
+    ngx_http_trace_facts_t *facts, traceparent_view_t *names)
+{
+    ngx_uint_t                i;
+    ngx_http_trace_stream_t  *stream;
+
+    for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
+
+        if (!(ctx->events & (1 << i))) {
+            continue;
+        }
 
         stream = &ctx->streams->streams[i];
 
         if (stream->request || stream->never) {
             ngx_http_trace_events_end_request(ctx, facts, i, &names[i]);
-            continue;
         }
-
-        /* an opening and an end of each */
-
-        ngx_http_trace_exporter_drop(NGX_HTTP_TRACE_EVENTS(i),
-                                     NGX_HTTP_TRACE_NO_ROUTING, 2 + 2 * n);
     }
 
     ctx->events = 0;
-}
-
-
-/* returns how many there are, open or not */
-
-static ngx_uint_t
-ngx_http_trace_events_end_children(ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline)
-{
-    ngx_uint_t               n;
-    ngx_http_trace_child_t  *child;
-
-    n = 0;
-
-    for (child = ctx->children; child; child = child->next) {
-
-        if (!(child->pipelines & (1 << pipeline))) {
-            continue;
-        }
-
-        n++;
-
-        if (child->end == 0) {
-            ngx_http_trace_events_close_child(ctx, child, pipeline,
-                                              ngx_max(ctx->end,
-                                                      child->start));
-        }
-    }
-
-    return n;
 }
 
 
@@ -395,7 +423,9 @@ static void
 ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline)
 {
-    ngx_http_trace_opening_t  opening;
+    otlp_span_t               *out;
+    ngx_http_trace_event_t     event;
+    ngx_http_trace_opening_t   opening;
 
     opening.parent_id = child->parent_id[pipeline];
 
@@ -405,10 +435,26 @@ ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
               ngx_http_trace_events_open_span(ctx, pipeline,
                                               child->span_id[pipeline],
                                               &opening, child->start);
+
+    /* what was set before it could be announced */
+
+    out = child->type->attributes ? child->type->attributes(child) : NULL;
+
+    if (out && out->pos != out->start) {
+        event.type = NGX_HTTP_TRACE_EVENT_ATTRIBUTES;
+        event.pipeline = pipeline;
+        event.span = child->announced[pipeline];
+        event.time = child->end ? child->end : ngx_http_trace_now(ctx);
+        event.size = out->pos - out->start;
+        event.write = ngx_http_trace_events_write_encoded;
+        event.data = out;
+
+        (void) ngx_http_trace_events_add(ctx, &event);
+    }
 }
 
 
-/* not to be called twice for the same end */
+/* a second time is not told of */
 
 void
 ngx_http_trace_events_close(ngx_http_trace_ctx_t *ctx,
@@ -428,8 +474,17 @@ static void
 ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline, uint64_t time)
 {
-    u_char                   buf[NGX_INT_T_LEN];
-    ngx_http_trace_ending_t  ending;
+    u_char                    buf[NGX_INT_T_LEN];
+    ngx_http_trace_ending_t   ending;
+    ngx_http_trace_stream_t  *stream;
+
+    stream = &ctx->streams->streams[pipeline];
+
+    if (child->announced[pipeline] == NGX_HTTP_TRACE_TOLD
+        || (stream->request == NULL && !stream->never))
+    {
+        return;
+    }
 
     ngx_str_null(&ending.error);
 
@@ -439,7 +494,7 @@ ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
                                      child->announced[pipeline], &ending,
                                      time);
 
-    child->announced[pipeline] = NULL;
+    child->announced[pipeline] = NGX_HTTP_TRACE_TOLD;
 }
 
 
@@ -492,7 +547,9 @@ ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
     event->time = ctx->end ? ctx->end : ngx_http_trace_now(ctx);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
-        if (ctx->events & child->pipelines & (1 << i)) {
+        if ((ctx->events & child->pipelines & (1 << i))
+            && child->announced[i] != NGX_HTTP_TRACE_TOLD)
+        {
             event->pipeline = i;
             event->span = child->announced[i];
 
@@ -595,22 +652,20 @@ ngx_http_trace_events_place(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
 
     span->name_len = name->len;
     span->flags = sc->outbound.flags;
-    span->sequence = 0;
     span->lost = 0;
 
     ngx_http_trace_active_route(span, &stream->routing);
 
-    /* for its end, and for telling what was lost before the request's */
-
     if (stream->request == NULL) {
         stream->request = span;
-        ngx_http_trace_kept_room[pipeline] +=
-                                         ngx_http_trace_events_size(stream);
+        span->sequence = 0;
+
+    } else {
+        span->request = stream->request->request;
+        span->sequence = stream->request->sequence;
     }
 
-    ngx_http_trace_kept_room[pipeline] += ngx_http_trace_events_size(stream);
-
-    span->request = stream->request->request;
+    ngx_http_trace_kept_room[pipeline] += ngx_http_trace_events_kept(stream);
 
     ngx_http_trace_active_opened(span);
 
@@ -626,12 +681,10 @@ ngx_http_trace_events_leave(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
 
     stream = &ctx->streams->streams[pipeline];
 
-    ngx_http_trace_kept_room[pipeline] -= ngx_http_trace_events_size(stream);
+    ngx_http_trace_kept_room[pipeline] -= ngx_http_trace_events_kept(stream);
 
     if (stream->request == span) {
         stream->request = NULL;
-        ngx_http_trace_kept_room[pipeline] -=
-                                         ngx_http_trace_events_size(stream);
     }
 
     ngx_http_trace_exporter_close(NGX_HTTP_TRACE_EVENTS(pipeline), span);
@@ -743,11 +796,17 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
 
     channel = NGX_HTTP_TRACE_EVENTS(event->pipeline);
 
-    size = NGX_HTTP_TRACE_EVENT_SIZE + event->size;
-    size = ngx_min(size, OTLP_SPAN_MAX);
+    if (last) {
+        size = NGX_HTTP_TRACE_EVENT_LAST;
+        kept = 0;
 
-    kept = last ? 0 : ngx_http_trace_kept_room[event->pipeline]
-                      + NGX_HTTP_TRACE_EVENT_GAP;
+    } else {
+        size = NGX_HTTP_TRACE_EVENT_SIZE + event->size;
+        size = ngx_min(size, OTLP_SPAN_MAX);
+
+        kept = ngx_http_trace_kept_room[event->pipeline]
+               + NGX_HTTP_TRACE_EVENT_GAP;
+    }
 
     do {
         if (ngx_http_trace_exporter_free(channel)
@@ -766,13 +825,13 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
 }
 
 
-/* what one record takes at most */
+/* for the end of a span, and for telling what was lost before that */
 
 static size_t
-ngx_http_trace_events_size(ngx_http_trace_stream_t *stream)
+ngx_http_trace_events_kept(ngx_http_trace_stream_t *stream)
 {
-    return NGX_HTTP_TRACE_EVENT_SIZE + NGX_HTTP_TRACE_EVENT_FRAME
-           + stream->routing.len;
+    return 2 * (NGX_HTTP_TRACE_EVENT_LAST + NGX_HTTP_TRACE_EVENT_FRAME
+                + stream->routing.len);
 }
 
 
@@ -820,6 +879,13 @@ ngx_http_trace_events_write_attributes(otlp_span_t *record, void *data)
     ngx_http_trace_setting_t *setting = data;
 
     ngx_http_trace_custom_attributes(record, setting->attributes, setting->n);
+}
+
+
+static void
+ngx_http_trace_events_write_encoded(otlp_span_t *record, void *data)
+{
+    otlp_span_append_attributes(record, data);
 }
 
 

@@ -125,7 +125,8 @@ typedef struct {
     u_char                       parent_id[TRACEPARENT_SPAN_ID_SIZE];
     uint32_t                     flags;       /* as in otlp_span_head_t */
     uint32_t                     request;     /* place of the request's */
-    uint32_t                     sequence;    /* of its next event */
+    uint32_t                     sequence;    /* of its next event; of
+                                                 others, where they opened */
     uint32_t                     lost;        /* events before that */
     uint8_t                      parent;      /* there is one */
     uint8_t                      phase;
@@ -249,7 +250,7 @@ void ngx_http_trace_active_route(ngx_http_trace_active_t *active,
 ngx_uint_t ngx_http_trace_active_read(ngx_http_trace_active_t *copy,
     const ngx_http_trace_active_t *active);
 ngx_uint_t ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring,
-    ngx_uint_t channel);
+    ngx_uint_t channel, ngx_log_t *log);
 
 
 /* ngx_http_trace_exporter.c */

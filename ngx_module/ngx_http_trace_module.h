@@ -357,6 +357,8 @@ typedef struct {
     int                        (*status)(ngx_http_trace_child_t *child,
                                    u_char *buf, ngx_str_t *error);
     ngx_http_trace_write_pt      write;
+    otlp_span_t               *(*attributes)(ngx_http_trace_child_t *child);
+                                              /* set so far, or NULL */
 } ngx_http_trace_child_type_t;
 
 
@@ -371,7 +373,7 @@ struct ngx_http_trace_child_s {
     uint64_t                     start;       /* ns since 1970 */
     uint64_t                     end;         /* 0: it goes on */
     ngx_http_trace_active_t     *announced[NGX_HTTP_TRACE_PIPELINES];
-                                              /* NULL: it is not */
+                                              /* see ..._events.c */
 };
 
 
@@ -781,6 +783,8 @@ void ngx_http_trace_events_init(void);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_begin(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_uint_t pipelines);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_content(
+    ngx_http_trace_ctx_t *ctx);
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_end_children(
     ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts, traceparent_view_t *names);

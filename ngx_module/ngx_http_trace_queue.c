@@ -811,7 +811,7 @@ ngx_http_trace_ring_bury(ngx_http_trace_ring_t *ring, ngx_uint_t channel,
 {
     ngx_uint_t  n;
 
-    n = ngx_http_trace_active_adopt(ring, channel);
+    n = ngx_http_trace_active_adopt(ring, channel, log);
 
     /* their events are of the same requests: told of once */
 

@@ -195,6 +195,10 @@ ngx_http_trace_request_spans(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
         ngx_http_trace_name_location(r, &ctx->node);
     }
 
+    if (ctx->events) {
+        ngx_http_trace_events_end_children(ctx);
+    }
+
     if (ctx->customs) {
         ngx_http_trace_customs_close(ctx, NULL, ctx->end);
     }

@@ -62,7 +62,8 @@ static int ngx_http_trace_subrequest_write(void *data, ngx_uint_t pipeline,
 static ngx_http_trace_child_type_t  ngx_http_trace_subrequest_type = {
     ngx_http_trace_subrequest_head,
     ngx_http_trace_subrequest_status,
-    ngx_http_trace_subrequest_write
+    ngx_http_trace_subrequest_write,
+    NULL
 };
 
 
@@ -358,10 +359,6 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
     ngx_http_trace_subrequest_t *sub = data;
 
-    ngx_uint_t  first;
-
-    first = (sub->child.end == 0);
-
     sub->child.end = ngx_http_trace_now(sub->ctx);
 
     if (sub->node.upstream) {
@@ -377,7 +374,7 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
         sub->node.located = NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    if (sub->ctx->events && first) {
+    if (sub->ctx->events) {
         ngx_http_trace_events_close(sub->ctx, &sub->child, sub->child.end);
     }
 

@@ -598,6 +598,33 @@ otlp_span_append(otlp_span_t *span, const otlp_span_t *from)
 }
 
 
+void
+otlp_span_append_attributes(otlp_span_t *span, const otlp_span_t *from)
+{
+    size_t len, size;
+    const uint8_t *frame, *next;
+
+    for (frame = from->start; frame < from->pos; frame = next) {
+        next = read_len(frame + 1, &len) + len;
+
+        if (*frame != from->attributes) {
+            continue;
+        }
+
+        size = (size_t) (next - frame);
+
+        if (size > (size_t) (span->end - span->pos)) {
+            span->dropped_attributes++;
+            continue;
+        }
+
+        memcpy(span->pos, frame, size);
+        *span->pos = span->attributes;
+        span->pos += size;
+    }
+}
+
+
 int
 otlp_span_forget(otlp_span_t *span, const char *key, size_t key_len)
 {

@@ -176,6 +176,12 @@ void otlp_span_move(otlp_span_t *span, uint8_t *buf, size_t size);
 void otlp_span_append(otlp_span_t *span, const otlp_span_t *from);
 
 /*
+ * Copies the attributes of |from| alone, which was begun with the same, into a
+ * span, an event or a log record: those that fit. The others are counted.
+ */
+void otlp_span_append_attributes(otlp_span_t *span, const otlp_span_t *from);
+
+/*
  * Takes an attribute out that was written since otlp_span_attributes_begin(),
  * so that its key can come again. Returns 1, or 0 if there is none.
  */
