@@ -388,6 +388,7 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         child->parent_id[i] = parent->parent_id[i];
+        child->announced[i] = NULL;
     }
 
     child->next = NULL;

@@ -16,11 +16,6 @@
 /* of a record in the queue, beside itself and its routing; bytes */
 #define NGX_HTTP_TRACE_EVENT_FRAME    64
 
-/* what may be left empty at the end of the ring; bytes */
-#define NGX_HTTP_TRACE_EVENT_GAP                                              \
-    (2 * (NGX_HTTP_TRACE_EVENT_SIZE + NGX_HTTP_TRACE_EVENT_FRAME              \
-          + OTLP_QUEUE_ROUTING_MAX))
-
 /* of a child whose end was told, or will not be */
 #define NGX_HTTP_TRACE_TOLD           ((ngx_http_trace_active_t *) -1)
 
@@ -80,7 +75,7 @@ static void ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx,
 static ngx_int_t ngx_http_trace_events_routing(ngx_http_request_t *r,
     ngx_uint_t pipeline, ngx_str_t *routing);
 static ngx_uint_t ngx_http_trace_events_close_children(
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, ngx_uint_t open);
+    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, ngx_uint_t all);
 static void ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_facts_t *facts, ngx_uint_t pipeline,
     traceparent_view_t *name);
@@ -119,6 +114,8 @@ static void ngx_http_trace_events_write_return(otlp_span_t *record,
 static void ngx_http_trace_events_write_close(otlp_span_t *record, void *data);
 static void ngx_http_trace_events_write_lost(otlp_span_t *record, void *data);
 static ngx_int_t ngx_http_trace_events_header_filter(ngx_http_request_t *r);
+static void ngx_http_trace_events_return(ngx_http_request_t *r,
+    ngx_http_trace_ctx_t *ctx);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_trace_next_header_filter;
@@ -302,13 +299,13 @@ ngx_http_trace_events_end_children(ngx_http_trace_ctx_t *ctx)
 
 
 /*
- * Those that are open, or those that are not any more; a child is always behind
- * its parent, and closed before it.  Returns how many children there are.
+ * Those that have ended, or all; a child is always behind its parent, and is
+ * closed before it.  Returns how many children there are.
  */
 
 static ngx_uint_t
 ngx_http_trace_events_close_children(ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline, ngx_uint_t open)
+    ngx_uint_t pipeline, ngx_uint_t all)
 {
     uint64_t                  end;
     ngx_uint_t                i, n;
@@ -331,10 +328,10 @@ ngx_http_trace_events_close_children(ngx_http_trace_ctx_t *ctx,
     for (i = n; i-- > 0; /* void */) {
         end = children[i]->end;
 
-        if ((end == 0) == open) {
+        if (end || all) {
             ngx_http_trace_events_close_child(ctx, children[i], pipeline,
-                             open ? ngx_max(ctx->end, children[i]->start)
-                                  : end);
+                               end ? end : ngx_max(ctx->end,
+                                                   children[i]->start));
         }
     }
 
@@ -791,27 +788,27 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
     ngx_http_trace_event_t *event, ngx_uint_t last, size_t *room)
 {
     u_char      *buf;
-    size_t       size, kept;
+    size_t       size, frame, needed;
     ngx_uint_t   channel;
 
     channel = NGX_HTTP_TRACE_EVENTS(event->pipeline);
+    frame = NGX_HTTP_TRACE_EVENT_FRAME + stream->routing.len;
 
     if (last) {
         size = NGX_HTTP_TRACE_EVENT_LAST;
-        kept = 0;
+        needed = size + frame;
 
     } else {
         size = NGX_HTTP_TRACE_EVENT_SIZE + event->size;
         size = ngx_min(size, OTLP_SPAN_MAX);
 
-        kept = ngx_http_trace_kept_room[event->pipeline]
-               + NGX_HTTP_TRACE_EVENT_GAP;
+        /* where it does not fit at the end of the ring it leaves a gap there */
+
+        needed = 2 * (size + frame) + ngx_http_trace_kept_room[event->pipeline];
     }
 
     do {
-        if (ngx_http_trace_exporter_free(channel)
-            >= kept + size + NGX_HTTP_TRACE_EVENT_FRAME + stream->routing.len)
-        {
+        if (ngx_http_trace_exporter_free(channel) >= needed) {
             buf = ngx_http_trace_exporter_begin(channel, &stream->routing,
                                                 size, room);
             if (buf) {
@@ -919,22 +916,33 @@ ngx_http_trace_events_write_lost(otlp_span_t *record, void *data)
 }
 
 
-/* span.return */
+/* what is sent is known when all others have had their say */
 
 static ngx_int_t
 ngx_http_trace_events_header_filter(ngx_http_request_t *r)
 {
-    ngx_uint_t                  i, status;
-    ngx_http_trace_ctx_t       *ctx;
-    ngx_http_trace_event_t      event;
-    ngx_http_trace_stream_t    *stream;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_int_t              rc;
+    ngx_http_trace_ctx_t  *ctx;
+
+    rc = ngx_http_trace_next_header_filter(r);
 
     ctx = (r == r->main) ? ngx_http_trace_get_ctx(r) : NULL;
 
-    if (ctx == NULL || ctx->events == 0) {
-        return ngx_http_trace_next_header_filter(r);
+    if (ctx && ctx->events) {
+        ngx_http_trace_events_return(r, ctx);
     }
+
+    return rc;
+}
+
+
+static void
+ngx_http_trace_events_return(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
+{
+    ngx_uint_t                  i, status;
+    ngx_http_trace_event_t      event;
+    ngx_http_trace_stream_t    *stream;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
@@ -961,6 +969,4 @@ ngx_http_trace_events_header_filter(ngx_http_request_t *r)
             stream->returned = 1;
         }
     }
-
-    return ngx_http_trace_next_header_filter(r);
 }

@@ -374,7 +374,12 @@ ngx_http_trace_subrequest_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
         sub->node.located = NGX_HTTP_TRACE_NO_SPAN;
     }
 
-    if (sub->ctx->events) {
+    /* a special response is still to come, and a second end with it */
+
+    if (sub->ctx->events
+        && rc < NGX_HTTP_SPECIAL_RESPONSE
+        && rc != NGX_HTTP_CREATED && rc != NGX_HTTP_NO_CONTENT)
+    {
         ngx_http_trace_events_close(sub->ctx, &sub->child, sub->child.end);
     }
 

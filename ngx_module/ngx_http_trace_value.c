@@ -283,8 +283,11 @@ ngx_int_t
 ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
     ngx_str_t *text)
 {
+    int                        *captures;
+    u_char                     *captures_data;
     size_t                      size;
     ngx_int_t                   rc;
+    ngx_uint_t                  ncaptures;
     ngx_http_variable_value_t   few[NGX_HTTP_TRACE_VARIABLES];
     ngx_http_variable_value_t  *variables, *v;
     ngx_http_core_main_conf_t  *cmcf;
@@ -319,11 +322,32 @@ ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
         }
     }
 
+    /* "map" may match an expression, whose captures are the request's */
+
+    captures = r->captures;
+    ncaptures = r->ncaptures;
+    captures_data = r->captures_data;
+
+    if (captures) {
+        r->captures = ngx_palloc(r->pool, cmcf->ncaptures * sizeof(int));
+
+        if (r->captures == NULL) {
+            r->captures = captures;
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(r->captures, captures, cmcf->ncaptures * sizeof(int));
+    }
+
     ngx_memcpy(variables, r->variables, size);
 
     rc = ngx_http_trace_value_read(r, value, text);
 
     ngx_memcpy(r->variables, variables, size);
+
+    r->captures = captures;
+    r->ncaptures = ncaptures;
+    r->captures_data = captures_data;
 
     return rc;
 }
