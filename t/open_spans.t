@@ -525,6 +525,7 @@ sub spread {
     for (1 .. 100) {
         push @sockets, hold($nginx, (['/held?delay=60']) x 4);
         @open = until_open($nginx, scalar @sockets);
+        last if @open < @sockets;
         %worker = map { $_->{worker} => 1 } @open;
         last if keys %worker == $n;
     }
@@ -722,7 +723,7 @@ scene 'each end leaves nothing open', sub {
 
         defined $leaves ? sleep $leaves : answer($socket);
         close $socket;
-        none_open($nginx, $name);
+        none_open($nginx, $name) or return;
     }
 
     for my $how ('reset', 'closed') {

@@ -265,16 +265,25 @@ scene 'what is not sampled leaves nothing', sub {
     check($nginx, $spans, [4], [], recorded => 1, exported => 1);
 };
 
-scene 'SIGTERM of a worker', sub {
-    my $dir = shift;
-    my $spans = Spans->new("$dir/otlp.sock");
-    my $nginx = held($dir, 'interval 50ms;', main => 'worker_processes 1;')
-        ->start;
-    my @sockets = hold_all($nginx, map { request($_) } 1 .. 20);
+# after a reload there are queues that nobody has
 
-    end_worker($nginx, 'TERM', $nginx->workers);
-    check($nginx, $spans, [1 .. 20], [], recorded => 20, exported => 20);
-};
+for my $signal ('KILL', 'TERM') {
+    for my $reloads (0, 1) {
+        scene "SIG$signal of a worker after $reloads reloads", sub {
+            my $dir = shift;
+            my $spans = Spans->new("$dir/otlp.sock");
+            my $nginx = held($dir, 'interval 50ms;',
+                main => 'worker_processes 1;')->start;
+
+            $nginx->reload for 1 .. $reloads;
+            $nginx->wait_for(sub { $nginx->workers == 1 });
+            my @sockets = hold_all($nginx, map { request($_) } 1 .. 20);
+            end_worker($nginx, $signal, $nginx->workers);
+            check($nginx, $spans, [1 .. 20], [], recorded => 20,
+                exported => 20);
+        };
+    }
+}
 
 scene 'a receiver that is away, and successors that die, too', sub {
     my $dir = shift;
@@ -411,17 +420,23 @@ for my $moment (sort keys %moments) {
     };
 }
 
-scene 'nginx -s stop, and a start', sub {
-    my $dir = shift;
-    my $spans = Spans->new("$dir/otlp.sock");
-    my $nginx = with_files($dir, main => 'worker_processes 1;')->start;
-    my @sockets = hold_all($nginx, map { request($_) } 1 .. 20);
+for my $workers ([1, 1], [2, 1]) {
+    my ($before, $after) = @$workers;
 
-    kill 'TERM', $nginx->{pid};
-    ok(defined $nginx->gone($nginx->{pid}, 5), 'it is gone');
-    $nginx->start;
-    check($nginx, $spans, [1 .. 20], [], recorded => 20, exported => 20);
-};
+    scene "nginx -s stop, and a start: $before workers, $after", sub {
+        my $dir = shift;
+        my $spans = Spans->new("$dir/otlp.sock");
+        my $nginx = with_files($dir, main => "worker_processes $before;")
+            ->start;
+        my @sockets = hold_all($nginx, map { request($_) } 1 .. 50);
+
+        kill 'TERM', $nginx->{pid};
+        ok(defined $nginx->gone($nginx->{pid}, 5), 'it is gone');
+        $nginx->{main} = "worker_processes $after;";
+        $nginx->start;
+        check($nginx, $spans, [1 .. 50], [], recorded => 50, exported => 50);
+    };
+}
 
 # Under load, and with no receiver, which might get a span for the second time
 # from one who died before it had its answer. What the upstream has seen has
