@@ -26,7 +26,7 @@ NGX_LD_OPT = -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic-functions \
 # A span is written by some thirty calls of the library: gcc may put them into
 # the module's functions, which takes a sixth off what a request costs.
 inline := $(if $(shell cc --version 2> /dev/null | grep 'Free Software'), \
-    -O3 -flto=auto --param=max-inline-insns-auto=200 \
+    -O3 -flto=auto --param=max-inline-insns-auto=300 \
     --param=inline-unit-growth=400 --param=large-function-growth=2000)
 NGX_MODULES_PATH = $(shell nginx -V 2>&1 \
     | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')
