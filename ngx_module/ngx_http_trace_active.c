@@ -98,7 +98,7 @@ ngx_http_trace_active_route(ngx_http_trace_active_t *active,
 {
     __atomic_store_n(&active->routing_len, 0, __ATOMIC_SEQ_CST);
 
-    if (routing->len <= NGX_HTTP_TRACE_ACTIVE_ROUTING) {
+    if (routing->len && routing->len <= NGX_HTTP_TRACE_ACTIVE_ROUTING) {
         ngx_memcpy(active->routing, routing->data, routing->len);
 
         __atomic_store_n(&active->routing_len, routing->len,

@@ -29,6 +29,7 @@ typedef struct {
     ngx_http_trace_active_t     *request;     /* NULL: not announced */
     ngx_str_t                    routing;
     unsigned                     never:1;     /* there was no room for it */
+    unsigned                     moved:1;     /* it is another's meanwhile */
     unsigned                     returned:1;
 } ngx_http_trace_stream_t;
 
@@ -138,7 +139,7 @@ ngx_http_trace_events_init(void)
 /*
  * Called where it is decided what is recorded, with the pipelines whose events
  * are wanted there.  The user's wait: whose they are is only known when the
- * request comes to its content handler.
+ * access checks are over.
  */
 
 void
@@ -176,10 +177,10 @@ ngx_http_trace_events_begin(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 }
 
 
-/* called where a request comes to its content handler */
+/* called when the access checks of a request are over */
 
 void
-ngx_http_trace_events_content(ngx_http_trace_ctx_t *ctx)
+ngx_http_trace_events_admitted(ngx_http_trace_ctx_t *ctx)
 {
     if (ctx->events & (1 << NGX_HTTP_TRACE_USER)) {
         ngx_http_trace_events_announce(ctx, NGX_HTTP_TRACE_USER);
@@ -192,6 +193,7 @@ ngx_http_trace_events_content(ngx_http_trace_ctx_t *ctx)
 static void
 ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
 {
+    ngx_str_t                   routing;
     ngx_http_request_t         *r;
     ngx_http_trace_child_t     *child;
     ngx_http_trace_stream_t    *stream;
@@ -202,12 +204,25 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
     r = ctx->streams->request;
     stream = &ctx->streams->streams[pipeline];
 
-    if (stream->request || stream->never
-        || ngx_http_trace_events_routing(r, pipeline, &stream->routing)
-           != NGX_OK)
+    if (ngx_http_trace_events_routing(r, pipeline, &routing) != NGX_OK
+        || stream->never)
     {
         return;
     }
+
+    if (stream->request) {
+
+        /* who was told of it so far is told its end, and nothing else */
+
+        stream->moved |= (routing.len != stream->routing.len
+                          || (routing.len
+                              && ngx_memcmp(routing.data, stream->routing.data,
+                                            routing.len)
+                                 != 0));
+        return;
+    }
+
+    stream->routing = routing;
 
     sc = &ctx->pipelines[pipeline];
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
@@ -244,6 +259,7 @@ ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
     ngx_http_trace_loc_conf_t  *tlcf;
 
     if (pipeline != NGX_HTTP_TRACE_USER) {
+        ngx_str_null(routing);
         return NGX_OK;
     }
 
@@ -541,7 +557,7 @@ ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
 {
     ngx_uint_t  i;
 
-    event->time = ctx->end ? ctx->end : ngx_http_trace_now(ctx);
+    event->time = ngx_http_trace_now(ctx);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if ((ctx->events & child->pipelines & (1 << i))
@@ -702,13 +718,13 @@ ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
     stream = &ctx->streams->streams[event->pipeline];
     request = stream->request;
 
+    last = (event->type == NGX_HTTP_TRACE_EVENT_CLOSE);
+
     /* it is told when the request's span is */
 
-    if (request == NULL && !stream->never) {
+    if ((request == NULL && !stream->never) || (stream->moved && !last)) {
         return NGX_DECLINED;
     }
-
-    last = (event->type == NGX_HTTP_TRACE_EVENT_CLOSE);
 
     if (event->span && request->lost) {
         lost = *event;

@@ -13,6 +13,7 @@ static ngx_int_t ngx_http_trace_server_rewrite_handler(
 static ngx_int_t ngx_http_trace_unread_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_rewrite_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_trace_preaccess_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_trace_precontent_handler(ngx_http_request_t *r);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_enter(ngx_http_request_t *r,
     ngx_uint_t todo);
 static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_settle(
@@ -394,6 +395,23 @@ ngx_http_trace_settle(ngx_http_request_t *r)
 }
 
 
+/* the user's pipeline: whoever has a say in whose it is has spoken */
+
+static ngx_int_t
+ngx_http_trace_precontent_handler(ngx_http_request_t *r)
+{
+    ngx_http_trace_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
+
+    if (r == r->main && ctx && (ctx->recorded & (1 << NGX_HTTP_TRACE_USER))) {
+        ngx_http_trace_request_admitted(r, ctx);
+    }
+
+    return NGX_DECLINED;
+}
+
+
 /* of a subrequest, of trace_span, and of locations without our handler */
 
 static ngx_int_t
@@ -418,9 +436,7 @@ ngx_http_trace_settle_place(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
 
     if (tlcf->handler == NULL) {
 
-        if (r == r->main) {
-            ngx_http_trace_request_content(r, ctx);
-        }
+        ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
 
         /* a redirect has brought it from where it had one */
 
@@ -461,7 +477,7 @@ ngx_http_trace_send_content(ngx_http_request_t *r,
     ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
 
     if (r == r->main && ctx) {
-        ngx_http_trace_request_content(r, ctx);
+        ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
     }
 
     ngx_http_trace_upstream_headers(r, tlcf);
@@ -982,6 +998,14 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
 
     if (tmcf->distrust || tmcf->edits) {
         ngx_http_trace_wrap_variables(cf);
+    }
+
+    if (tmcf->enabled[NGX_HTTP_TRACE_USER]
+        && ngx_http_trace_handler(cf, NGX_HTTP_PRECONTENT_PHASE,
+                                  ngx_http_trace_precontent_handler)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,

@@ -707,8 +707,8 @@ void ngx_http_trace_first_name(ngx_http_request_t *r,
 void ngx_http_trace_request_open(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_pipeline_conf_t *pcf,
     ngx_uint_t pipeline);
-void ngx_http_trace_request_content(ngx_http_request_t *r,
-    ngx_http_trace_ctx_t *ctx);
+NGX_HTTP_TRACE_APART void ngx_http_trace_request_admitted(
+    ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_request_phase(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_http_trace_phase_e phase);
 NGX_HTTP_TRACE_APART void ngx_http_trace_request_spans(ngx_http_request_t *r,
@@ -782,7 +782,7 @@ NGX_HTTP_TRACE_APART ngx_http_trace_node_t *ngx_http_trace_subrequest_node(
 void ngx_http_trace_events_init(void);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_begin(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_uint_t pipelines);
-NGX_HTTP_TRACE_APART void ngx_http_trace_events_content(
+NGX_HTTP_TRACE_APART void ngx_http_trace_events_admitted(
     ngx_http_trace_ctx_t *ctx);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_end_children(
     ngx_http_trace_ctx_t *ctx);

@@ -140,6 +140,13 @@ ngx_http_trace_store_open(ngx_cycle_t *cycle,
 void
 ngx_http_trace_store_close(ngx_uint_t channel)
 {
+    /* without a master the queue is this process's own, and it goes on */
+
+    if (ngx_process == NGX_PROCESS_SINGLE) {
+        ngx_http_trace_stores[channel] = NULL;
+        return;
+    }
+
     if (ngx_http_trace_stores[channel]) {
         ngx_http_trace_store_free(ngx_http_trace_stores[channel]);
         ngx_http_trace_stores[channel] = NULL;

@@ -23,8 +23,6 @@ typedef struct {
 } ngx_http_trace_request_t;
 
 
-static NGX_HTTP_TRACE_APART void ngx_http_trace_request_routing(
-    ngx_http_request_t *r, ngx_http_trace_active_t *active);
 static ngx_inline uint32_t ngx_http_trace_span_flags(
     ngx_http_trace_span_ctx_t *sc);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_request_events(
@@ -117,41 +115,24 @@ ngx_http_trace_first_name(ngx_http_request_t *r,
 }
 
 
-/*
- * It has come to its content handler, and whoever has a say in whose it is has
- * spoken.
- */
+/* the access checks are over, and whose the user's span is was decided */
 
 void
-ngx_http_trace_request_content(ngx_http_request_t *r,
+ngx_http_trace_request_admitted(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx)
 {
-    ngx_http_trace_active_t  *active;
-
-    ngx_http_trace_request_phase(r, ctx, NGX_HTTP_TRACE_CONTENT);
+    ngx_str_t                   routing;
+    ngx_http_trace_active_t    *active;
+    ngx_http_trace_loc_conf_t  *tlcf;
 
     if (ctx->events) {
-        ngx_http_trace_events_content(ctx);
+        ngx_http_trace_events_admitted(ctx);
     }
 
     active = ctx->pipelines[NGX_HTTP_TRACE_USER].active;
-
-    if (active) {
-        ngx_http_trace_request_routing(r, active);
-    }
-}
-
-
-static void
-ngx_http_trace_request_routing(ngx_http_request_t *r,
-    ngx_http_trace_active_t *active)
-{
-    ngx_str_t                   routing;
-    ngx_http_trace_loc_conf_t  *tlcf;
-
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    if (tlcf->routing
+    if (active && tlcf->routing
         && ngx_http_trace_value_peek(r, tlcf->routing, &routing) == NGX_OK)
     {
         ngx_http_trace_active_route(active, &routing);

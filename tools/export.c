@@ -73,7 +73,7 @@ wrong_ids(const export_t *request)
 {
     size_t i;
     const char *why;
-    export_group_t group = {NULL};
+    export_group_t group = {0};
 
     while (export_next(request, &group)) {
         for (i = 0; i < group.n_spans; i++) {

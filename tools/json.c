@@ -359,7 +359,7 @@ json_print(
 {
     int rc = 0;
     context_t context = {out, headers, NULL, NULL, ordinal};
-    export_group_t group = {NULL};
+    export_group_t group = {0};
 
     while (rc == 0 && export_next(request, &group)) {
         /* an empty one is not worth reading a large resource */
@@ -377,7 +377,7 @@ json_fits(const export_t *request, const json_t *headers)
 {
     size_t common;
     uint64_t total = 0;
-    export_group_t group = {NULL};
+    export_group_t group = {0};
 
     common = json_dumpb(headers, NULL, 0, JSON_COMPACT | JSON_ENSURE_ASCII);
 

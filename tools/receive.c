@@ -106,7 +106,7 @@ static uint64_t
 count_spans(const export_t *request)
 {
     uint64_t n = 0;
-    export_group_t group = {NULL};
+    export_group_t group = {0};
 
     while (export_next(request, &group)) {
         n += group.n_spans;

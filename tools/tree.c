@@ -279,7 +279,7 @@ tree_add(
     tree_t *tree, const export_t *request, const json_t *headers, uint64_t now)
 {
     live_t live = {tree->terminal, tree->pending, NULL, tree->header, NULL};
-    export_group_t group = {NULL};
+    export_group_t group = {0};
 
     if (tree->header != NULL) {
         live.value = json_string_value(json_object_get(headers, tree->header));
