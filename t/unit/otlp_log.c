@@ -471,6 +471,60 @@ test_request(void)
 }
 
 
+/* What is copied into a record with |room| bytes for it. */
+static int
+copied(const otlp_span_t *from, size_t room, unsigned attributes,
+    unsigned dropped)
+{
+    int rc;
+    otlp_span_t record;
+    scope_logs_t *scope;
+    traceparent_view_t frame;
+    otlp_log_head_t head = make_head("span.attributes");
+
+    otlp_log_begin(&record, buffer, OTLP_SPAN_MAX, &head);
+    record.end = record.pos + room;
+    otlp_span_append_attributes(&record, from);
+    otlp_log_end(&record, &frame);
+
+    scope = unpack(&frame);
+    rc = scope != NULL && scope->log_records[0]->n_attributes == attributes
+         && scope->log_records[0]->dropped_attributes_count == dropped
+         && (attributes == 0
+             || (strcmp(scope->log_records[0]->attributes[0]->key, "a") == 0
+                 && scope->log_records[0]->attributes[0]->value->int_value
+                        == 7));
+
+    if (scope != NULL) {
+        opentelemetry__proto__logs__v1__scope_logs__free_unpacked(scope, NULL);
+    }
+
+    return rc;
+}
+
+
+static void
+test_append_attributes(void)
+{
+    size_t first, len;
+    uint8_t buf[64];
+    otlp_span_t from;
+
+    otlp_span_attributes_begin(&from, buf, sizeof(buf));
+    ok(copied(&from, 0, 0, 0), "of nothing, nothing is copied");
+
+    otlp_span_int(&from, KEY("a"), 7);
+    first = (size_t) (from.pos - from.start);
+    otlp_span_event(&from, 1, KEY("event"));
+    otlp_span_string(&from, KEY("b"), (const uint8_t *) "text", 4);
+    len = first + 4 + 4 + 5 + 2;
+
+    ok(copied(&from, len, 2, 0), "attributes are copied, events are not");
+    ok(copied(&from, first, 1, 1), "one that does not fit is counted");
+    ok(copied(&from, first - 1, 0, 2), "the same of all");
+}
+
+
 static void
 test_response(void)
 {
@@ -503,6 +557,7 @@ main(void)
     test_longest_tail();
     test_limit();
     test_request();
+    test_append_attributes();
     test_response();
 
     return done_testing();
