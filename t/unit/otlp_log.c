@@ -473,8 +473,8 @@ test_request(void)
 
 /* What is copied into a record with |room| bytes for it. */
 static int
-copied(const otlp_span_t *from, size_t room, unsigned attributes,
-    unsigned dropped)
+copied(
+    const otlp_span_t *from, size_t room, unsigned attributes, unsigned dropped)
 {
     int rc;
     otlp_span_t record;
