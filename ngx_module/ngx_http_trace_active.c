@@ -177,9 +177,9 @@ ngx_uint_t
 ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel,
     ngx_log_t *log)
 {
-    ngx_uint_t                 i, n, places;
-    ngx_http_trace_orphan_t   *orphans;
-    ngx_http_trace_active_t   *active;
+    ngx_uint_t                i, n, places;
+    ngx_http_trace_orphan_t  *orphans, *orphan;
+    ngx_http_trace_active_t  *active;
 
     places = ngx_min(*ring->places, NGX_HTTP_TRACE_ACTIVE_MAX);
 
@@ -201,9 +201,11 @@ ngx_http_trace_active_adopt(ngx_http_trace_ring_t *ring, ngx_uint_t channel,
 
         if (ngx_http_trace_active_left(ring, active)) {
             active->ending = 0;
-            orphans[n].active = active;
-            orphans[n++].order = (active->request == i) ? -1
-                                                    : (int64_t) active->sequence;
+
+            orphan = &orphans[n++];
+            orphan->active = active;
+            orphan->order = (active->request == i) ? -1
+                                                   : (int64_t) active->sequence;
 
         } else {
             active->times = 0;

@@ -58,6 +58,8 @@ static void ngx_http_trace_realip(ngx_conf_t *cf,
     ngx_http_trace_main_conf_t *tmcf);
 static void ngx_http_trace_content_handlers(
     ngx_http_trace_main_conf_t *tmcf);
+static ngx_int_t ngx_http_trace_handlers(ngx_conf_t *cf,
+    ngx_http_trace_main_conf_t *tmcf);
 static ngx_int_t ngx_http_trace_handler(ngx_conf_t *cf, ngx_uint_t phase,
     ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_trace_first_handler(ngx_conf_t *cf,
@@ -982,44 +984,14 @@ ngx_http_trace_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
-    if (tmcf->distrust
-        && (ngx_http_trace_handler(cf, NGX_HTTP_POST_READ_PHASE,
-                                   ngx_http_trace_post_read_handler)
-            != NGX_OK
-            || ngx_http_trace_handler(cf, NGX_HTTP_SERVER_REWRITE_PHASE,
-                                      ngx_http_trace_server_rewrite_handler)
-               != NGX_OK
-            || ngx_http_trace_first_handler(cf, NGX_HTTP_LOG_PHASE,
-                                            ngx_http_trace_unread_handler)
-               != NGX_OK))
+    if (ngx_http_trace_handlers(cf, tmcf) != NGX_OK
+        || ngx_http_trace_upstream_init_conf(cf, tmcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     if (tmcf->distrust || tmcf->edits) {
         ngx_http_trace_wrap_variables(cf);
-    }
-
-    if (tmcf->enabled[NGX_HTTP_TRACE_USER]
-        && ngx_http_trace_handler(cf, NGX_HTTP_PRECONTENT_PHASE,
-                                  ngx_http_trace_precontent_handler)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
-                               ngx_http_trace_rewrite_handler)
-        != NGX_OK
-        || ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
-                                  ngx_http_trace_preaccess_handler)
-           != NGX_OK
-        || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
-                                  ngx_http_trace_log_handler)
-           != NGX_OK
-        || ngx_http_trace_upstream_init_conf(cf, tmcf) != NGX_OK)
-    {
-        return NGX_ERROR;
     }
 
     ngx_http_trace_content_handlers(tmcf);
@@ -1183,6 +1155,50 @@ ngx_http_trace_realip(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
             tmcf->realip_port = key[i].value;
         }
     }
+}
+
+
+/* those of phases that somebody needs */
+
+static ngx_int_t
+ngx_http_trace_handlers(ngx_conf_t *cf, ngx_http_trace_main_conf_t *tmcf)
+{
+    if (ngx_http_trace_handler(cf, NGX_HTTP_REWRITE_PHASE,
+                               ngx_http_trace_rewrite_handler)
+        != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_PREACCESS_PHASE,
+                                  ngx_http_trace_preaccess_handler)
+           != NGX_OK
+        || ngx_http_trace_handler(cf, NGX_HTTP_LOG_PHASE,
+                                  ngx_http_trace_log_handler)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (tmcf->enabled[NGX_HTTP_TRACE_USER]
+        && ngx_http_trace_handler(cf, NGX_HTTP_PRECONTENT_PHASE,
+                                  ngx_http_trace_precontent_handler)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (tmcf->distrust
+        && (ngx_http_trace_handler(cf, NGX_HTTP_POST_READ_PHASE,
+                                   ngx_http_trace_post_read_handler)
+            != NGX_OK
+            || ngx_http_trace_handler(cf, NGX_HTTP_SERVER_REWRITE_PHASE,
+                                      ngx_http_trace_server_rewrite_handler)
+               != NGX_OK
+            || ngx_http_trace_first_handler(cf, NGX_HTTP_LOG_PHASE,
+                                            ngx_http_trace_unread_handler)
+               != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

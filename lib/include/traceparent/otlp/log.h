@@ -48,9 +48,9 @@ int otlp_log_begin(otlp_span_t *record, uint8_t *buf, size_t size,
 /*
  * Attributes are written with otlp_span_string(), otlp_span_int(),
  * otlp_span_double(), otlp_span_bool(), otlp_span_strings(),
- * otlp_span_key_string(), otlp_span_key_int() and otlp_span_append_attributes(). Nothing else of span.h is for
- * a log record: events and links it has none, and what was encoded beforehand
- * is of a span.
+ * otlp_span_key_string(), otlp_span_key_int() and
+ * otlp_span_append_attributes(). Nothing else of span.h is for a log record:
+ * events and links it has none, and what was encoded beforehand is of a span.
  */
 
 /*
