@@ -277,6 +277,29 @@ EOF
 };
 
 
+subtest 'events that come behind their span' => sub {
+    my $server = start('--settle', 0.2, "unix:$socket");
+
+    is(status_of(request_of('edge',
+                span(id => 'a1' x 8, start => $t0, ms => 5, name => 'GET /'),
+                span(id => 'b1' x 8, parent => 'a1' x 8, start => $t0 + $ms,
+                    ms => 2, kind => 3, name => 'GET'))),
+        200, 'spans come');
+    announce('edge', opens('a1', 'GET /'));
+    is(news($server), <<'EOF', 'and then that one is open');
+4bf92f35…4736  ▶ open    GET /  edge  (SERVER, internal)
+EOF
+    ok(wait_for(sub { out($server) =~ /\n\n\z/ }), 'all is drawn');
+    is(news($server), <<"EOF", 'each span once');
+trace $trace_id  2 spans in 5.00 ms
+└─ GET /   edge  SERVER          +0  5.00 ms
+   └─ GET  edge  CLIENT    +1.00 ms  2.00 ms
+
+EOF
+    is(stop($server), 0, 'ends');
+};
+
+
 subtest 'in ASCII' => sub {
     local $ENV{LC_ALL} = 'C';
     my $server = start("unix:$socket");

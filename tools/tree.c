@@ -116,6 +116,23 @@ now_ns(void)
 }
 
 
+/* Events may come behind their span, and announce it once more. */
+static void
+forget_finished(pending_t *pending, const trace_t *trace)
+{
+    pending_span_t *announced;
+    const trace_span_t *span;
+
+    for (span = trace->first; span != NULL; span = span->next) {
+        announced = pending_find(pending, trace->id, span->span_id);
+
+        if (announced != NULL) {
+            pending_remove(pending, announced);
+        }
+    }
+}
+
+
 static int
 draw_first(tree_t *tree)
 {
@@ -123,6 +140,7 @@ draw_first(tree_t *tree)
     held_t *held = tree->first;
 
     held->trace.continued = was_drawn(tree, held->trace.id);
+    forget_finished(tree->pending, &held->trace);
     pending_list(tree->pending, &held->trace, DRAW_DEPTH_MAX, now_ns());
     rc = draw_trace(tree->terminal, &held->trace, tree->header);
 
