@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use IO::Select;
 use Test::More;
 
 use Held;
@@ -220,6 +221,55 @@ scene 'whose routing is not known', sub {
     is_deeply(\%routing, { 2 => 'x' x 128, 5 => 'a%0ab' }, 'users have theirs');
 };
 
+# its access checks may decide it, also where no content handler follows
+
+scene 'whose routing is set by auth_request', sub {
+    my $dir = shift;
+    my $spans = Spans->new("$dir/otlp.sock");
+
+    open my $file, '>', "$dir/large" or die $!;
+    truncate $file, 20_000_000;
+    close $file;
+
+    my $nginx = held($dir, 'interval 50ms;', main => 'worker_processes 1;',
+        http => "server { listen unix:$dir/auth.sock; trace internal off;
+                     trace user off; add_header X-Who alice; return 204; }
+                 trace_routing \$who;",
+        server => "set \$who default;
+                   location = /yes { internal;
+                       proxy_pass http://unix:$dir/auth.sock; }
+                   location = /slow { internal;
+                       proxy_pass http://behind/slow?delay=60; }
+                   location /proxied { auth_request /yes;
+                       auth_request_set \$who \$upstream_http_x_who;
+                       proxy_pass http://behind; }
+                   location /files/yes/ { auth_request /yes;
+                       auth_request_set \$who \$upstream_http_x_who;
+                       alias $dir/; }
+                   location /files/slow/ { auth_request /slow;
+                       auth_request_set \$who \$upstream_http_x_who;
+                       alias $dir/; }");
+
+    $nginx->{http} =~ s/trace_routing \$arg_tenant;//;
+    $nginx->start;
+
+    upstream()->requests;
+    my @sockets = hold($nginx, request(1, path => '/proxied'),
+        request(2, path => '/files/yes/large'),
+        request(3, path => '/files/slow/large'));
+
+    # that the third one waits, and a response to the second one
+    upstream()->requests(2);
+    IO::Select->new($sockets[1])->can_read(10);
+    end_worker($nginx, 'KILL', $nginx->workers);
+
+    balance($nginx, pipeline => 'user', recorded => 3, exported => 2,
+        no_routing => 1);
+    is_deeply([sort map { number_of($_) . ' ' . $_->{headers}{'x-tenant'} }
+        $spans->requests('user')], ['1 alice', '2 alice'],
+        'they go where they belong');
+};
+
 scene 'the name is that of the beginning', sub {
     my $dir = shift;
     my $spans = Spans->new("$dir/otlp.sock");
@@ -227,23 +277,26 @@ scene 'the name is that of the beginning', sub {
         http => 'trace_span_name both later;', server =>
         'location /rewritten { rewrite ^ /hidden?delay=60 last; }
          location /hidden { internal; proxy_pass http://behind; }
-         location /long' . 'x' x 100 . ' { proxy_pass http://behind; }')
-        ->start;
+         location /long' . 'x' x 100 . " { proxy_pass http://behind; }
+         location /z\xff\xc3" . "\xc3\xa9" x 40 . ' {
+             proxy_pass http://behind; }')->start;
     my @sockets = hold_all($nginx, request(1),
         request(2, path => '/rewritten'),
-        request(3, path => '/long' . 'x' x 100));
+        request(3, path => '/long' . 'x' x 100),
+        request(4, path => '/z%ff%c3' . '%c3%a9' x 40));
 
-    until_open($nginx, 3);
     end_worker($nginx, 'KILL', $nginx->workers);
 
+    # what is no UTF-8 is replaced, and no character is cut
     my $long = substr 'GET /long' . 'x' x 100, 0, 64;
-    my %expected = (internal => ['GET /', 'GET /hidden', $long],
-        user => ['GET /', 'GET', $long]);
+    my $cut = "GET /z\x{fffd}\x{fffd}" . "\xe9" x 28;
+    my %expected = (internal => ['GET /', 'GET /hidden', $long, $cut],
+        user => ['GET /', 'GET', $long, $cut]);
 
     for my $pipeline (@pipelines) {
         my %name = map { number_of($_) => $_->{name} }
-            $spans->requests($pipeline, 3);
-        is_deeply([map { $name{$_} } 1 .. 3], $expected{$pipeline}, $pipeline);
+            $spans->requests($pipeline, 4);
+        is_deeply([map { $name{$_} } 1 .. 4], $expected{$pipeline}, $pipeline);
     }
 };
 
