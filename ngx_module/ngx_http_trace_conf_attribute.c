@@ -20,6 +20,7 @@ static ngx_int_t ngx_http_trace_add_attribute(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_http_trace_attribute_t *attr);
 static ngx_int_t ngx_http_trace_route(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *conf, ngx_uint_t pipeline);
+static void ngx_http_trace_short_name(ngx_http_trace_pipeline_conf_t *conf);
 static ngx_int_t ngx_http_trace_split_attributes(ngx_conf_t *cf,
     ngx_http_trace_pipeline_conf_t *conf);
 static ngx_http_trace_attribute_t *ngx_http_trace_find_attribute(
@@ -303,6 +304,7 @@ ngx_http_trace_route(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *conf,
     ngx_str_set(&conf->get, "GET");
 
     if (conf->route.len == 0) {
+        ngx_http_trace_short_name(conf);
         return NGX_OK;
     }
 
@@ -314,7 +316,18 @@ ngx_http_trace_route(ngx_conf_t *cf, ngx_http_trace_pipeline_conf_t *conf,
     conf->get.data = p;
     conf->get.len = ngx_sprintf(p, "GET %V", &conf->route) - p;
 
+    ngx_http_trace_short_name(conf);
+
     return NGX_OK;
+}
+
+
+static void
+ngx_http_trace_short_name(ngx_http_trace_pipeline_conf_t *conf)
+{
+    conf->get_short_len = ngx_http_trace_name_cut(conf->get.data,
+                                                  conf->get.len);
+    ngx_memcpy(conf->get_short, conf->get.data, conf->get_short_len);
 }
 
 

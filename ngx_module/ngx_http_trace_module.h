@@ -77,6 +77,7 @@ typedef enum {
 
 typedef struct {
     ngx_int_t                    variable;    /* its index, if it is alone */
+    ngx_uint_t                   plain;       /* and it asks no other one */
     ngx_http_complex_value_t     complex;
 } ngx_http_trace_value_t;
 
@@ -189,6 +190,8 @@ typedef struct {
     ngx_http_trace_value_t      *span_name;
     ngx_str_t                    route;       /* empty: not to be told */
     ngx_str_t                    get;         /* default name of a GET */
+    u_char                       get_short[NGX_HTTP_TRACE_ACTIVE_NAME];
+    uint8_t                      get_short_len;    /* the same, cut */
 
     ngx_array_t                 *attributes;
                                         /* of ngx_http_trace_attribute_t */

@@ -23,6 +23,9 @@ typedef struct {
 } ngx_http_trace_request_t;
 
 
+static NGX_HTTP_TRACE_APART void ngx_http_trace_request_name(
+    ngx_http_request_t *r, ngx_http_trace_active_t *active,
+    ngx_http_trace_pipeline_conf_t *pcf);
 static ngx_inline uint32_t ngx_http_trace_span_flags(
     ngx_http_trace_span_ctx_t *sc);
 static NGX_HTTP_TRACE_APART void ngx_http_trace_request_events(
@@ -55,7 +58,6 @@ void
 ngx_http_trace_request_open(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_pipeline_conf_t *pcf, ngx_uint_t pipeline)
 {
-    traceparent_view_t          name;
     ngx_http_trace_active_t    *active;
     ngx_http_trace_span_ctx_t  *sc;
 
@@ -86,12 +88,28 @@ ngx_http_trace_request_open(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     active->phase = NGX_HTTP_TRACE_ACCESS;
     active->routing_len = 0;
 
+    if (r->method == NGX_HTTP_GET) {
+        active->name_len = pcf->get_short_len;
+        ngx_memcpy(active->name, pcf->get_short, NGX_HTTP_TRACE_ACTIVE_NAME);
+
+    } else {
+        ngx_http_trace_request_name(r, active, pcf);
+    }
+
+    ngx_http_trace_active_opened(active);
+}
+
+
+static void
+ngx_http_trace_request_name(ngx_http_request_t *r,
+    ngx_http_trace_active_t *active, ngx_http_trace_pipeline_conf_t *pcf)
+{
+    traceparent_view_t  name;
+
     ngx_http_trace_first_name(r, pcf, &name);
 
     active->name_len = ngx_http_trace_name_cut(name.data, name.len);
     ngx_memcpy(active->name, name.data, active->name_len);
-
-    ngx_http_trace_active_opened(active);
 }
 
 

@@ -14,6 +14,11 @@
 
 static ngx_int_t ngx_http_trace_value_names(ngx_conf_t *cf,
     ngx_str_t *directive, ngx_str_t *text, ngx_str_t *alone);
+static ngx_uint_t ngx_http_trace_value_plain(ngx_str_t *name);
+static ngx_int_t ngx_http_trace_value_look(ngx_http_request_t *r,
+    ngx_http_trace_value_t *value, ngx_str_t *text);
+static NGX_HTTP_TRACE_APART ngx_int_t ngx_http_trace_value_undo(
+    ngx_http_request_t *r, ngx_http_trace_value_t *value, ngx_str_t *text);
 static ngx_uint_t ngx_http_trace_value_known(ngx_http_core_main_conf_t *cmcf,
     ngx_str_t *name);
 
@@ -50,9 +55,55 @@ ngx_http_trace_value_compile(ngx_conf_t *cf, ngx_str_t *directive,
         if (value->variable == NGX_ERROR) {
             return NGX_ERROR;
         }
+
+        value->plain = ngx_http_trace_value_plain(&alone);
     }
 
     return NGX_OK;
+}
+
+
+/* nginx's own that are read from the request, and nowhere kept */
+
+static ngx_uint_t
+ngx_http_trace_value_plain(ngx_str_t *name)
+{
+    ngx_uint_t  i;
+
+    static ngx_str_t  names[] = {
+        ngx_string("host"),
+        ngx_string("server_name"),
+        ngx_string("remote_addr"),
+        ngx_string("ssl_server_name"),
+        ngx_string("ssl_client_s_dn"),
+        ngx_null_string
+    };
+
+    static ngx_str_t  prefixes[] = {
+        ngx_string("http_"),
+        ngx_string("cookie_"),
+        ngx_string("arg_"),
+        ngx_null_string
+    };
+
+    for (i = 0; names[i].len; i++) {
+        if (name->len == names[i].len
+            && ngx_strncasecmp(name->data, names[i].data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    for (i = 0; prefixes[i].len; i++) {
+        if (name->len > prefixes[i].len
+            && ngx_strncasecmp(name->data, prefixes[i].data, prefixes[i].len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -283,14 +334,7 @@ ngx_int_t
 ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
     ngx_str_t *text)
 {
-    int                        *captures;
-    u_char                     *captures_data;
-    size_t                      size;
-    ngx_int_t                   rc;
-    ngx_uint_t                  ncaptures;
-    ngx_http_variable_value_t   few[NGX_HTTP_TRACE_VARIABLES];
-    ngx_http_variable_value_t  *variables, *v;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_variable_value_t  *v;
 
     if (value->variable == NGX_ERROR) {
 
@@ -307,7 +351,53 @@ ngx_http_trace_value_peek(ngx_http_request_t *r, ngx_http_trace_value_t *value,
             text->data = v->data;
             return NGX_OK;
         }
+
+        if (value->plain) {
+            return ngx_http_trace_value_look(r, value, text);
+        }
     }
+
+    return ngx_http_trace_value_undo(r, value, text);
+}
+
+
+static ngx_int_t
+ngx_http_trace_value_look(ngx_http_request_t *r, ngx_http_trace_value_t *value,
+    ngx_str_t *text)
+{
+    ngx_http_variable_t        *var;
+    ngx_http_variable_value_t   v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    var = cmcf->variables.elts;
+    var += value->variable;
+
+    ngx_memzero(&v, sizeof(ngx_http_variable_value_t));
+
+    if (var->get_handler(r, &v, var->data) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    text->len = v.not_found ? 0 : v.len;
+    text->data = v.data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_trace_value_undo(ngx_http_request_t *r, ngx_http_trace_value_t *value,
+    ngx_str_t *text)
+{
+    int                        *captures;
+    u_char                     *captures_data;
+    size_t                      size;
+    ngx_int_t                   rc;
+    ngx_uint_t                  ncaptures;
+    ngx_http_variable_value_t   few[NGX_HTTP_TRACE_VARIABLES];
+    ngx_http_variable_value_t  *variables;
+    ngx_http_core_main_conf_t  *cmcf;
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
