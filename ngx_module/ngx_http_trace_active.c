@@ -42,7 +42,7 @@ static ngx_http_trace_drop_e ngx_http_trace_active_span(
     ngx_str_t *routing, uint64_t now);
 static ngx_http_trace_drop_e ngx_http_trace_active_event(
     ngx_http_trace_ring_t *ring, ngx_http_trace_active_t *active,
-    ngx_http_trace_active_t *request, ngx_uint_t channel,
+    ngx_http_trace_active_t *request, ngx_str_t *routing, ngx_uint_t channel,
     ngx_http_trace_event_e event, uint64_t now);
 
 
@@ -287,13 +287,15 @@ ngx_http_trace_active_export(ngx_http_trace_ring_t *ring,
     struct timespec           ts;
     ngx_http_trace_active_t  *request;
 
-    routing.data = active->routing;
-    routing.len = active->routing_len;
+    ngx_str_null(&routing);
 
-    if (channel % NGX_HTTP_TRACE_PIPELINES == NGX_HTTP_TRACE_USER
-        && ngx_http_trace_check_routing(&routing) != NGX_OK)
-    {
-        return NGX_HTTP_TRACE_NO_ROUTING;
+    if (channel % NGX_HTTP_TRACE_PIPELINES == NGX_HTTP_TRACE_USER) {
+        routing.data = active->routing;
+        routing.len = active->routing_len;
+
+        if (ngx_http_trace_check_routing(&routing) != NGX_OK) {
+            return NGX_HTTP_TRACE_NO_ROUTING;
+        }
     }
 
     (void) clock_gettime(CLOCK_REALTIME, &ts);
@@ -311,14 +313,14 @@ ngx_http_trace_active_export(ngx_http_trace_ring_t *ring,
     request = &ring->table[active->request];
 
     if (request->lost
-        && ngx_http_trace_active_event(ring, active, request, channel,
+        && ngx_http_trace_active_event(ring, active, request, &routing, channel,
                                        NGX_HTTP_TRACE_EVENT_DROPPED, now)
            == NGX_HTTP_TRACE_DROPS)
     {
         request->lost = 0;
     }
 
-    return ngx_http_trace_active_event(ring, active, request, channel,
+    return ngx_http_trace_active_event(ring, active, request, &routing, channel,
                                        NGX_HTTP_TRACE_EVENT_CLOSE, now);
 }
 
@@ -375,14 +377,15 @@ ngx_http_trace_active_span(ngx_http_trace_ring_t *ring,
 static ngx_http_trace_drop_e
 ngx_http_trace_active_event(ngx_http_trace_ring_t *ring,
     ngx_http_trace_active_t *active, ngx_http_trace_active_t *request,
-    ngx_uint_t channel, ngx_http_trace_event_e event, uint64_t now)
+    ngx_str_t *routing, ngx_uint_t channel, ngx_http_trace_event_e event,
+    uint64_t now)
 {
     size_t               room;
     u_char              *buf;
     otlp_span_t          record;
     traceparent_view_t   frame;
 
-    buf = otlp_queue_begin(&ring->queue, active->routing, active->routing_len,
+    buf = otlp_queue_begin(&ring->queue, routing->data, routing->len,
                            NGX_HTTP_TRACE_EVENT_SIZE, &room);
     if (buf == NULL) {
         return NGX_HTTP_TRACE_QUEUE_FULL;

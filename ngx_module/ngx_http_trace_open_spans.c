@@ -279,7 +279,10 @@ ngx_http_trace_open_spans_ids(ngx_http_trace_output_t *output,
 }
 
 
-/* of a JSON string; what is not UTF-8 becomes "?" */
+/*
+ * Of a JSON string, in ASCII: so it is valid, whatever ngx_utf8_decode() takes
+ * for UTF-8.
+ */
 
 static u_char *
 ngx_http_trace_open_spans_text(u_char *dst, u_char *src, size_t len)
@@ -299,15 +302,21 @@ ngx_http_trace_open_spans_text(u_char *dst, u_char *src, size_t len)
             code = ngx_utf8_decode(&src, last - src);
         }
 
-        if (code < 0x20 || code == '"' || code == '\\' || code == 0x7f) {
+        if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+            code = 0xfffd;
+            src = start + 1;
+        }
+
+        if (code >= 0x10000) {
+            code -= 0x10000;
+            dst = ngx_sprintf(dst, "\\u%04xD\\u%04xD", 0xd800 + (code >> 10),
+                              0xdc00 + (code & 0x3ff));
+
+        } else if (code < 0x20 || code == '"' || code == '\\' || code >= 0x7f) {
             dst = ngx_sprintf(dst, "\\u%04xD", code);
 
-        } else if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
-            *dst++ = '?';
-            src = start + 1;
-
         } else {
-            dst = ngx_cpymem(dst, start, src - start);
+            *dst++ = (u_char) code;
         }
     }
 
