@@ -13,7 +13,7 @@
  */
 
 
-#include "ngx_http_trace_event.h"
+#include "ngx_http_trace_record.h"
 
 
 #define NGX_HTTP_TRACE_NO_PLACE       NGX_MAX_UINT32_VALUE
@@ -386,27 +386,28 @@ ngx_http_trace_active_event(ngx_http_trace_ring_t *ring,
     traceparent_view_t   frame;
 
     buf = otlp_queue_begin(&ring->queue, routing->data, routing->len,
-                           NGX_HTTP_TRACE_EVENT_SIZE, &room);
+                           NGX_HTTP_TRACE_RECORD_SIZE, &room);
     if (buf == NULL) {
         return NGX_HTTP_TRACE_QUEUE_FULL;
     }
 
-    if (ngx_http_trace_event_begin(&record, buf, room, event,
-                                   channel - NGX_HTTP_TRACE_PIPELINES, request,
-                                   event == NGX_HTTP_TRACE_EVENT_CLOSE
-                                   ? active->span_id : request->span_id, now)
+    if (ngx_http_trace_record_begin(&record, buf, room, event,
+                                    channel - NGX_HTTP_TRACE_PIPELINES,
+                                    request,
+                                    event == NGX_HTTP_TRACE_EVENT_CLOSE
+                                    ? active->span_id : request->span_id, now)
         != NGX_OK)
     {
         return NGX_HTTP_TRACE_ENCODE;
     }
 
     if (event == NGX_HTTP_TRACE_EVENT_CLOSE) {
-        ngx_http_trace_event_status(&record, OTLP_STATUS_ERROR,
-                                    &ngx_http_trace_worker_exit);
+        ngx_http_trace_record_status(&record, OTLP_STATUS_ERROR,
+                                     &ngx_http_trace_worker_exit);
         ngx_http_trace_active_ends(ring, active);
 
     } else {
-        ngx_http_trace_event_lost(&record, request->lost);
+        ngx_http_trace_record_lost(&record, request->lost);
     }
 
     otlp_log_end(&record, &frame);

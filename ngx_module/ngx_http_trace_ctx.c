@@ -114,7 +114,7 @@ ngx_http_trace_create_ctx(ngx_http_request_t *r)
     ctx->background = 0;
     ctx->end = 0;
     ctx->children = NULL;
-    ctx->last_child = &ctx->children;
+    ctx->last_child = NULL;
     ctx->children_n = 0;
     ctx->upstreams = NULL;
     ctx->customs = NULL;
@@ -290,6 +290,10 @@ ngx_http_trace_hop(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
         ngx_http_trace_leave(r, node);
     }
 
+    if (ctx->events && r == r->main) {
+        ngx_http_trace_events_redirected(ctx);
+    }
+
     if (r->post_action && r == r->main && ctx->facts == NULL) {
         ngx_http_trace_answered(r, ctx);
     }
@@ -396,8 +400,16 @@ ngx_http_trace_child(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx,
     child->start = ngx_http_trace_now(ctx);
     child->end = 0;
 
-    *ctx->last_child = child;
-    ctx->last_child = &child->next;
+    child->previous = ctx->last_child;
+
+    if (ctx->last_child) {
+        ctx->last_child->next = child;
+
+    } else {
+        ctx->children = child;
+    }
+
+    ctx->last_child = child;
     ctx->children_n++;
 
     return child;

@@ -10,11 +10,11 @@
 
 
 #include "ngx_http_trace_module.h"
-#include "ngx_http_trace_event.h"
+#include "ngx_http_trace_record.h"
 
 
 /* of a record in the queue, beside itself and its routing; bytes */
-#define NGX_HTTP_TRACE_EVENT_FRAME    64
+#define NGX_HTTP_TRACE_RECORD_FRAME   64
 
 /* of a child whose end was told, or will not be */
 #define NGX_HTTP_TRACE_TOLD           ((ngx_http_trace_active_t *) -1)
@@ -27,8 +27,9 @@
 
 typedef struct {
     ngx_http_trace_active_t     *request;     /* NULL: not announced */
+    ngx_http_trace_value_t      *value;       /* that |routing| was read of */
     ngx_str_t                    routing;
-    unsigned                     never:1;     /* there was no room for it */
+    unsigned                     refused:1;   /* there was no room for it */
     unsigned                     moved:1;     /* it is another's meanwhile */
     unsigned                     returned:1;
 } ngx_http_trace_stream_t;
@@ -45,30 +46,29 @@ typedef struct {
     ngx_uint_t                   pipeline;
     ngx_http_trace_active_t     *span;        /* NULL: not announced */
     uint64_t                     time;
-    size_t                       size;        /* of attributes, at most */
-    void                       (*write)(otlp_span_t *record, void *data);
-    void                        *data;
-} ngx_http_trace_event_t;
 
+    /* of span.open; the name of span.update_name too */
 
-/* what some of them are written of */
-
-typedef struct {
+    traceparent_view_t           name;
+    ngx_uint_t                   kind;
     const u_char                *parent_id;   /* NULL: a root */
-    otlp_span_head_t             head;        /* its name and kind */
-} ngx_http_trace_opening_t;
 
+    /* of span.attributes: in one form or the other */
 
-typedef struct {
+    otlp_span_t                 *encoded;
+    const ngx_http_trace_api_attribute_t  *attributes;
+    ngx_uint_t                   n;
+    size_t                       size;        /* of all of them, at most */
+
+    /* of span.return */
+
+    ngx_uint_t                   status_code;
+
+    /* of span.close */
+
     int                          status;
     ngx_str_t                    error;
-} ngx_http_trace_ending_t;
-
-
-typedef struct {
-    const ngx_http_trace_api_attribute_t  *attributes;
-    ngx_uint_t                             n;
-} ngx_http_trace_setting_t;
+} ngx_http_trace_event_t;
 
 
 static void ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx,
@@ -86,12 +86,14 @@ static void ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline, uint64_t time);
 static void ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_http_trace_event_t *event);
+static void ngx_http_trace_event_init(ngx_http_trace_event_t *event,
+    ngx_http_trace_event_e type, ngx_uint_t pipeline,
+    ngx_http_trace_active_t *span, uint64_t time);
 static ngx_http_trace_active_t *ngx_http_trace_events_open_span(
-    ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, const u_char *span_id,
-    ngx_http_trace_opening_t *opening, uint64_t time);
+    ngx_http_trace_ctx_t *ctx, const u_char *span_id,
+    ngx_http_trace_event_t *event);
 static void ngx_http_trace_events_close_span(ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline, ngx_http_trace_active_t *span,
-    ngx_http_trace_ending_t *ending, uint64_t time);
+    ngx_http_trace_event_t *event);
 static ngx_http_trace_active_t *ngx_http_trace_events_place(
     ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline, const u_char *span_id,
     traceparent_view_t *name);
@@ -104,16 +106,10 @@ static ngx_int_t ngx_http_trace_events_queue(ngx_http_trace_stream_t *stream,
 static u_char *ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
     ngx_http_trace_event_t *event, ngx_uint_t last, size_t *room);
 static size_t ngx_http_trace_events_kept(ngx_http_trace_stream_t *stream);
-static void ngx_http_trace_events_write_open(otlp_span_t *record, void *data);
-static void ngx_http_trace_events_write_name(otlp_span_t *record, void *data);
-static void ngx_http_trace_events_write_attributes(otlp_span_t *record,
-    void *data);
-static void ngx_http_trace_events_write_encoded(otlp_span_t *record,
-    void *data);
-static void ngx_http_trace_events_write_return(otlp_span_t *record,
-    void *data);
-static void ngx_http_trace_events_write_close(otlp_span_t *record, void *data);
-static void ngx_http_trace_events_write_lost(otlp_span_t *record, void *data);
+static void ngx_http_trace_event_write(otlp_span_t *record,
+    ngx_http_trace_event_t *event, uint32_t lost);
+static void ngx_http_trace_event_write_open(otlp_span_t *record,
+    ngx_http_trace_event_t *event);
 static ngx_int_t ngx_http_trace_events_header_filter(ngx_http_request_t *r);
 static void ngx_http_trace_events_return(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx);
@@ -188,57 +184,79 @@ ngx_http_trace_events_admitted(ngx_http_trace_ctx_t *ctx)
 }
 
 
+/* where it is another's, nothing may be told before that is known */
+
+void
+ngx_http_trace_events_redirected(ngx_http_trace_ctx_t *ctx)
+{
+    ngx_http_trace_stream_t    *stream;
+    ngx_http_trace_loc_conf_t  *tlcf;
+
+    stream = &ctx->streams->streams[NGX_HTTP_TRACE_USER];
+
+    tlcf = ngx_http_get_module_loc_conf(ctx->streams->request,
+                                        ngx_http_trace_module);
+
+    if (stream->request && tlcf->routing != stream->value) {
+        stream->moved = 1;
+    }
+}
+
+
 /* the span of a request, and what it has caused before that */
 
 static void
 ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
 {
+    ngx_int_t                   rc;
     ngx_str_t                   routing;
     ngx_http_request_t         *r;
     ngx_http_trace_child_t     *child;
+    ngx_http_trace_event_t      event;
     ngx_http_trace_stream_t    *stream;
-    ngx_http_trace_opening_t    opening;
     ngx_http_trace_loc_conf_t  *tlcf;
     ngx_http_trace_span_ctx_t  *sc;
 
     r = ctx->streams->request;
     stream = &ctx->streams->streams[pipeline];
 
-    if (ngx_http_trace_events_routing(r, pipeline, &routing) != NGX_OK
-        || stream->never)
-    {
-        return;
-    }
+    rc = ngx_http_trace_events_routing(r, pipeline, &routing);
 
     if (stream->request) {
 
         /* who was told of it so far is told its end, and nothing else */
 
-        stream->moved |= (routing.len != stream->routing.len
-                          || (routing.len
-                              && ngx_memcmp(routing.data, stream->routing.data,
-                                            routing.len)
-                                 != 0));
+        stream->moved = (rc != NGX_OK
+                         || routing.len != stream->routing.len
+                         || (routing.len
+                             && ngx_memcmp(routing.data, stream->routing.data,
+                                           routing.len)
+                                != 0));
         return;
     }
 
-    stream->routing = routing;
+    if (rc != NGX_OK || stream->refused) {
+        return;
+    }
 
     sc = &ctx->pipelines[pipeline];
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    stream->never = 1;
+    stream->value = tlcf->routing;
+    stream->routing = routing;
+    stream->moved = 0;
+    stream->refused = 1;
 
-    opening.parent_id = sc->parent ? sc->inbound.parent_id : NULL;
-    opening.head.kind = OTLP_SPAN_KIND_SERVER;
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_OPEN, pipeline,
+                              NULL, ctx->start);
 
-    ngx_http_trace_first_name(r, &tlcf->pipelines[pipeline],
-                              &opening.head.name);
+    event.kind = OTLP_SPAN_KIND_SERVER;
+    event.parent_id = sc->parent ? sc->inbound.parent_id : NULL;
 
-    if (ngx_http_trace_events_open_span(ctx, pipeline, sc->outbound.parent_id,
-                                        &opening, ctx->start))
-    {
-        stream->never = 0;
+    ngx_http_trace_first_name(r, &tlcf->pipelines[pipeline], &event.name);
+
+    if (ngx_http_trace_events_open_span(ctx, sc->outbound.parent_id, &event)) {
+        stream->refused = 0;
     }
 
     for (child = ctx->children; child; child = child->next) {
@@ -258,8 +276,9 @@ ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
     ngx_str_t                   text;
     ngx_http_trace_loc_conf_t  *tlcf;
 
+    ngx_str_null(routing);
+
     if (pipeline != NGX_HTTP_TRACE_USER) {
-        ngx_str_null(routing);
         return NGX_OK;
     }
 
@@ -303,7 +322,7 @@ ngx_http_trace_events_end_children(ngx_http_trace_ctx_t *ctx)
 
         stream = &ctx->streams->streams[i];
 
-        if (stream->request == NULL && !stream->never) {
+        if (stream->request == NULL && !stream->refused) {
 
             /* an opening and an end of each */
 
@@ -323,31 +342,24 @@ static ngx_uint_t
 ngx_http_trace_events_close_children(ngx_http_trace_ctx_t *ctx,
     ngx_uint_t pipeline, ngx_uint_t all)
 {
-    uint64_t                  end;
-    ngx_uint_t                i, n;
-    ngx_http_trace_child_t   *child, **children;
+    uint64_t                 end;
+    ngx_uint_t               n;
+    ngx_http_trace_child_t  *child;
 
     n = 0;
 
-    children = ngx_palloc(ctx->streams->request->pool,
-                          (ctx->children_n + 1) * sizeof(void *));
-    if (children == NULL) {
-        return 0;
-    }
+    for (child = ctx->last_child; child; child = child->previous) {
 
-    for (child = ctx->children; child; child = child->next) {
-        if (child->pipelines & (1 << pipeline)) {
-            children[n++] = child;
+        if (!(child->pipelines & (1 << pipeline))) {
+            continue;
         }
-    }
 
-    for (i = n; i-- > 0; /* void */) {
-        end = children[i]->end;
+        n++;
 
-        if (end || all) {
-            ngx_http_trace_events_close_child(ctx, children[i], pipeline,
-                               end ? end : ngx_max(ctx->end,
-                                                   children[i]->start));
+        if (child->end || all) {
+            end = child->end ? child->end : ngx_max(ctx->end, child->start);
+
+            ngx_http_trace_events_close_child(ctx, child, pipeline, end);
         }
     }
 
@@ -372,7 +384,7 @@ ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,
 
         stream = &ctx->streams->streams[i];
 
-        if (stream->request || stream->never) {
+        if (stream->request || stream->refused) {
             ngx_http_trace_events_end_request(ctx, facts, i, &names[i]);
         }
     }
@@ -388,7 +400,6 @@ ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
 {
     ngx_http_trace_event_t    event;
     ngx_http_trace_active_t  *span;
-    ngx_http_trace_ending_t   ending;
 
     span = ctx->streams->streams[pipeline].request;
 
@@ -398,21 +409,20 @@ ngx_http_trace_events_end_request(ngx_http_trace_ctx_t *ctx,
         && (name->len != span->name_len
             || ngx_memcmp(name->data, span->name, name->len) != 0))
     {
-        event.type = NGX_HTTP_TRACE_EVENT_UPDATE_NAME;
-        event.pipeline = pipeline;
-        event.span = span;
-        event.time = ctx->end;
-        event.size = 0;
-        event.write = ngx_http_trace_events_write_name;
-        event.data = name;
+        ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_UPDATE_NAME,
+                                  pipeline, span, ctx->end);
+        event.name = *name;
 
         (void) ngx_http_trace_events_add(ctx, &event);
     }
 
-    ending.status = ngx_http_trace_semconv_status(facts);
-    ending.error = facts->error_type;
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_CLOSE, pipeline,
+                              span, ctx->end);
 
-    ngx_http_trace_events_close_span(ctx, pipeline, span, &ending, ctx->end);
+    event.status = ngx_http_trace_semconv_status(facts);
+    event.error = facts->error_type;
+
+    ngx_http_trace_events_close_span(ctx, &event);
 }
 
 
@@ -436,31 +446,39 @@ static void
 ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline)
 {
-    otlp_span_t               *out;
-    ngx_http_trace_event_t     event;
-    ngx_http_trace_opening_t   opening;
+    otlp_span_t             *out;
+    otlp_span_head_t         head;
+    ngx_http_trace_event_t   event;
 
-    opening.parent_id = child->parent_id[pipeline];
+    if (ctx->streams->streams[pipeline].moved) {
+        child->announced[pipeline] = NGX_HTTP_TRACE_TOLD;
+        return;
+    }
 
-    child->type->head(child, pipeline, &opening.head);
+    child->type->head(child, pipeline, &head);
+
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_OPEN, pipeline,
+                              NULL, child->start);
+
+    event.name = head.name;
+    event.kind = head.kind;
+    event.parent_id = child->parent_id[pipeline];
 
     child->announced[pipeline] =
-              ngx_http_trace_events_open_span(ctx, pipeline,
-                                              child->span_id[pipeline],
-                                              &opening, child->start);
+              ngx_http_trace_events_open_span(ctx, child->span_id[pipeline],
+                                              &event);
 
     /* what was set before it could be announced */
 
     out = child->type->attributes ? child->type->attributes(child) : NULL;
 
     if (out && out->pos != out->start) {
-        event.type = NGX_HTTP_TRACE_EVENT_ATTRIBUTES;
-        event.pipeline = pipeline;
-        event.span = child->announced[pipeline];
-        event.time = child->end ? child->end : ngx_http_trace_now(ctx);
+        ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_ATTRIBUTES,
+                                  pipeline, child->announced[pipeline],
+                                  child->end ? child->end
+                                             : ngx_http_trace_now(ctx));
+        event.encoded = out;
         event.size = out->pos - out->start;
-        event.write = ngx_http_trace_events_write_encoded;
-        event.data = out;
 
         (void) ngx_http_trace_events_add(ctx, &event);
     }
@@ -488,24 +506,23 @@ ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline, uint64_t time)
 {
     u_char                    buf[NGX_INT_T_LEN];
-    ngx_http_trace_ending_t   ending;
+    ngx_http_trace_event_t    event;
     ngx_http_trace_stream_t  *stream;
 
     stream = &ctx->streams->streams[pipeline];
 
     if (child->announced[pipeline] == NGX_HTTP_TRACE_TOLD
-        || (stream->request == NULL && !stream->never))
+        || (stream->request == NULL && !stream->refused))
     {
         return;
     }
 
-    ngx_str_null(&ending.error);
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_CLOSE, pipeline,
+                              child->announced[pipeline], time);
 
-    ending.status = child->type->status(child, buf, &ending.error);
+    event.status = child->type->status(child, buf, &event.error);
 
-    ngx_http_trace_events_close_span(ctx, pipeline,
-                                     child->announced[pipeline], &ending,
-                                     time);
+    ngx_http_trace_events_close_span(ctx, &event);
 
     child->announced[pipeline] = NGX_HTTP_TRACE_TOLD;
 }
@@ -517,10 +534,9 @@ ngx_http_trace_events_rename(ngx_http_trace_ctx_t *ctx,
 {
     ngx_http_trace_event_t  event;
 
-    event.type = NGX_HTTP_TRACE_EVENT_UPDATE_NAME;
-    event.size = 0;
-    event.write = ngx_http_trace_events_write_name;
-    event.data = name;
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_UPDATE_NAME, 0,
+                              NULL, ngx_http_trace_now(ctx));
+    event.name = *name;
 
     ngx_http_trace_events_child(ctx, child, &event);
 }
@@ -534,16 +550,13 @@ ngx_http_trace_events_attributes(ngx_http_trace_ctx_t *ctx,
     const ngx_http_trace_api_attribute_t *attributes, ngx_uint_t n,
     size_t size)
 {
-    ngx_http_trace_event_t    event;
-    ngx_http_trace_setting_t  setting;
+    ngx_http_trace_event_t  event;
 
-    setting.attributes = attributes;
-    setting.n = n;
-
-    event.type = NGX_HTTP_TRACE_EVENT_ATTRIBUTES;
+    ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_ATTRIBUTES, 0,
+                              NULL, ngx_http_trace_now(ctx));
+    event.attributes = attributes;
+    event.n = n;
     event.size = size;
-    event.write = ngx_http_trace_events_write_attributes;
-    event.data = &setting;
 
     ngx_http_trace_events_child(ctx, child, &event);
 }
@@ -556,8 +569,6 @@ ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_http_trace_event_t *event)
 {
     ngx_uint_t  i;
-
-    event->time = ngx_http_trace_now(ctx);
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if ((ctx->events & child->pipelines & (1 << i))
@@ -572,32 +583,38 @@ ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
 }
 
 
+static void
+ngx_http_trace_event_init(ngx_http_trace_event_t *event,
+    ngx_http_trace_event_e type, ngx_uint_t pipeline,
+    ngx_http_trace_active_t *span, uint64_t time)
+{
+    ngx_memzero(event, sizeof(ngx_http_trace_event_t));
+
+    event->type = type;
+    event->pipeline = pipeline;
+    event->span = span;
+    event->time = time;
+}
+
+
 /* NULL if it is not announced */
 
 static ngx_http_trace_active_t *
-ngx_http_trace_events_open_span(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
-    const u_char *span_id, ngx_http_trace_opening_t *opening, uint64_t time)
+ngx_http_trace_events_open_span(ngx_http_trace_ctx_t *ctx,
+    const u_char *span_id, ngx_http_trace_event_t *event)
 {
-    traceparent_view_t      *name;
-    ngx_http_trace_event_t   event;
+    event->name.len = ngx_http_trace_name_cut(event->name.data,
+                                              event->name.len);
 
-    name = &opening->head.name;
-    name->len = ngx_http_trace_name_cut(name->data, name->len);
+    event->span = ngx_http_trace_events_place(ctx, event->pipeline, span_id,
+                                              &event->name);
 
-    event.type = NGX_HTTP_TRACE_EVENT_OPEN;
-    event.pipeline = pipeline;
-    event.span = ngx_http_trace_events_place(ctx, pipeline, span_id, name);
-    event.time = time;
-    event.size = 0;
-    event.write = ngx_http_trace_events_write_open;
-    event.data = opening;
-
-    if (ngx_http_trace_events_add(ctx, &event) == NGX_OK) {
-        return event.span;
+    if (ngx_http_trace_events_add(ctx, event) == NGX_OK) {
+        return event->span;
     }
 
-    if (event.span) {
-        ngx_http_trace_events_leave(ctx, pipeline, event.span);
+    if (event->span) {
+        ngx_http_trace_events_leave(ctx, event->pipeline, event->span);
     }
 
     return NULL;
@@ -606,32 +623,21 @@ ngx_http_trace_events_open_span(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
 
 static void
 ngx_http_trace_events_close_span(ngx_http_trace_ctx_t *ctx,
-    ngx_uint_t pipeline, ngx_http_trace_active_t *span,
-    ngx_http_trace_ending_t *ending, uint64_t time)
+    ngx_http_trace_event_t *event)
 {
-    ngx_http_request_t         *r;
-    ngx_http_trace_event_t      event;
     ngx_http_trace_loc_conf_t  *tlcf;
 
-    r = ctx->streams->request;
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
+    tlcf = ngx_http_get_module_loc_conf(ctx->streams->request,
+                                        ngx_http_trace_module);
 
-    if (tlcf->pipelines[pipeline].level == NGX_HTTP_TRACE_NONE) {
-        ending->error.len = 0;
+    if (tlcf->pipelines[event->pipeline].level == NGX_HTTP_TRACE_NONE) {
+        event->error.len = 0;
     }
 
-    event.type = NGX_HTTP_TRACE_EVENT_CLOSE;
-    event.pipeline = pipeline;
-    event.span = span;
-    event.time = time;
-    event.size = 0;
-    event.write = ngx_http_trace_events_write_close;
-    event.data = ending;
+    (void) ngx_http_trace_events_add(ctx, event);
 
-    (void) ngx_http_trace_events_add(ctx, &event);
-
-    if (span) {
-        ngx_http_trace_events_leave(ctx, pipeline, span);
+    if (event->span) {
+        ngx_http_trace_events_leave(ctx, event->pipeline, event->span);
     }
 }
 
@@ -704,7 +710,10 @@ ngx_http_trace_events_leave(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
 }
 
 
-/* what is lost is told by the next one that there is room for */
+/*
+ * What is lost is told by the next one that there is room for.  NGX_DECLINED
+ * is what is not to be told, or not yet.
+ */
 
 static ngx_int_t
 ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
@@ -720,19 +729,13 @@ ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
 
     last = (event->type == NGX_HTTP_TRACE_EVENT_CLOSE);
 
-    /* it is told when the request's span is */
-
-    if ((request == NULL && !stream->never) || (stream->moved && !last)) {
+    if ((request == NULL && !stream->refused) || (stream->moved && !last)) {
         return NGX_DECLINED;
     }
 
     if (event->span && request->lost) {
-        lost = *event;
-        lost.type = NGX_HTTP_TRACE_EVENT_DROPPED;
-        lost.span = request;
-        lost.size = 0;
-        lost.write = ngx_http_trace_events_write_lost;
-        lost.data = &request->lost;
+        ngx_http_trace_event_init(&lost, NGX_HTTP_TRACE_EVENT_DROPPED,
+                                  event->pipeline, request, event->time);
 
         if (ngx_http_trace_events_queue(stream, &lost, last) == NGX_OK) {
             request->lost = 0;
@@ -774,15 +777,15 @@ ngx_http_trace_events_queue(ngx_http_trace_stream_t *stream,
 
     request = stream->request;
 
-    if (ngx_http_trace_event_begin(&record, buf, room, event->type,
-                                   event->pipeline, request,
-                                   event->span->span_id, event->time)
+    if (ngx_http_trace_record_begin(&record, buf, room, event->type,
+                                    event->pipeline, request,
+                                    event->span->span_id, event->time)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    event->write(&record, event->data);
+    ngx_http_trace_event_write(&record, event, request->lost);
 
     otlp_log_end(&record, &frame);
 
@@ -808,14 +811,14 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
     ngx_uint_t   channel;
 
     channel = NGX_HTTP_TRACE_EVENTS(event->pipeline);
-    frame = NGX_HTTP_TRACE_EVENT_FRAME + stream->routing.len;
+    frame = NGX_HTTP_TRACE_RECORD_FRAME + stream->routing.len;
 
     if (last) {
-        size = NGX_HTTP_TRACE_EVENT_LAST;
+        size = NGX_HTTP_TRACE_RECORD_LAST;
         needed = size + frame;
 
     } else {
-        size = NGX_HTTP_TRACE_EVENT_SIZE + event->size;
+        size = NGX_HTTP_TRACE_RECORD_SIZE + event->size;
         size = ngx_min(size, OTLP_SPAN_MAX);
 
         /* where it does not fit at the end of the ring it leaves a gap there */
@@ -824,7 +827,7 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
     }
 
     do {
-        if (ngx_http_trace_exporter_free(channel) >= needed) {
+        if (ngx_http_trace_exporter_room(channel) >= needed) {
             buf = ngx_http_trace_exporter_begin(channel, &stream->routing,
                                                 size, room);
             if (buf) {
@@ -843,16 +846,62 @@ ngx_http_trace_events_room(ngx_http_trace_stream_t *stream,
 static size_t
 ngx_http_trace_events_kept(ngx_http_trace_stream_t *stream)
 {
-    return 2 * (NGX_HTTP_TRACE_EVENT_LAST + NGX_HTTP_TRACE_EVENT_FRAME
+    return 2 * (NGX_HTTP_TRACE_RECORD_LAST + NGX_HTTP_TRACE_RECORD_FRAME
                 + stream->routing.len);
 }
 
 
 static void
-ngx_http_trace_events_write_open(otlp_span_t *record, void *data)
+ngx_http_trace_event_write(otlp_span_t *record, ngx_http_trace_event_t *event,
+    uint32_t lost)
 {
-    ngx_http_trace_opening_t *opening = data;
+    switch (event->type) {
 
+    case NGX_HTTP_TRACE_EVENT_OPEN:
+        ngx_http_trace_event_write_open(record, event);
+        break;
+
+    case NGX_HTTP_TRACE_EVENT_UPDATE_NAME:
+        otlp_span_string(record, ngx_http_trace_key("span.name"),
+                         event->name.data, event->name.len);
+        break;
+
+    case NGX_HTTP_TRACE_EVENT_ATTRIBUTES:
+
+        if (event->encoded) {
+            otlp_span_append_attributes(record, event->encoded);
+
+        } else {
+            ngx_http_trace_custom_attributes(record, event->attributes,
+                                             event->n);
+        }
+
+        break;
+
+    case NGX_HTTP_TRACE_EVENT_RETURN:
+
+        if (event->status_code) {
+            otlp_span_int(record,
+                          ngx_http_trace_key("http.response.status_code"),
+                          event->status_code);
+        }
+
+        break;
+
+    case NGX_HTTP_TRACE_EVENT_CLOSE:
+        ngx_http_trace_record_status(record, event->status, &event->error);
+        break;
+
+    default: /* NGX_HTTP_TRACE_EVENT_DROPPED */
+        ngx_http_trace_record_lost(record, lost);
+    }
+}
+
+
+static void
+ngx_http_trace_event_write_open(otlp_span_t *record,
+    ngx_http_trace_event_t *event)
+{
     ngx_str_t  *kind;
 
     static ngx_str_t  kinds[] = {
@@ -862,73 +911,17 @@ ngx_http_trace_events_write_open(otlp_span_t *record, void *data)
         ngx_string("CLIENT")
     };
 
-    ngx_http_trace_events_write_name(record, &opening->head.name);
+    kind = &kinds[event->kind];
 
-    kind = &kinds[opening->head.kind];
-
+    otlp_span_string(record, ngx_http_trace_key("span.name"), event->name.data,
+                     event->name.len);
     otlp_span_string(record, ngx_http_trace_key("span.kind"), kind->data,
                      kind->len);
 
-    if (opening->parent_id) {
-        ngx_http_trace_event_id(record, ngx_http_trace_key("span.parent_id"),
-                                opening->parent_id);
+    if (event->parent_id) {
+        ngx_http_trace_record_id(record, ngx_http_trace_key("span.parent_id"),
+                                 event->parent_id);
     }
-}
-
-
-static void
-ngx_http_trace_events_write_name(otlp_span_t *record, void *data)
-{
-    traceparent_view_t *name = data;
-
-    otlp_span_string(record, ngx_http_trace_key("span.name"), name->data,
-                     name->len);
-}
-
-
-static void
-ngx_http_trace_events_write_attributes(otlp_span_t *record, void *data)
-{
-    ngx_http_trace_setting_t *setting = data;
-
-    ngx_http_trace_custom_attributes(record, setting->attributes, setting->n);
-}
-
-
-static void
-ngx_http_trace_events_write_encoded(otlp_span_t *record, void *data)
-{
-    otlp_span_append_attributes(record, data);
-}
-
-
-static void
-ngx_http_trace_events_write_return(otlp_span_t *record, void *data)
-{
-    ngx_uint_t *status = data;
-
-    if (*status) {
-        otlp_span_int(record, ngx_http_trace_key("http.response.status_code"),
-                      *status);
-    }
-}
-
-
-static void
-ngx_http_trace_events_write_close(otlp_span_t *record, void *data)
-{
-    ngx_http_trace_ending_t *ending = data;
-
-    ngx_http_trace_event_status(record, ending->status, &ending->error);
-}
-
-
-static void
-ngx_http_trace_events_write_lost(otlp_span_t *record, void *data)
-{
-    uint32_t *lost = data;
-
-    ngx_http_trace_event_lost(record, *lost);
 }
 
 
@@ -955,18 +948,12 @@ ngx_http_trace_events_header_filter(ngx_http_request_t *r)
 static void
 ngx_http_trace_events_return(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 {
-    ngx_uint_t                  i, status;
+    ngx_uint_t                  i;
     ngx_http_trace_event_t      event;
     ngx_http_trace_stream_t    *stream;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
-
-    event.type = NGX_HTTP_TRACE_EVENT_RETURN;
-    event.time = ngx_http_trace_now(ctx);
-    event.size = 0;
-    event.write = ngx_http_trace_events_write_return;
-    event.data = &status;
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         stream = &ctx->streams->streams[i];
@@ -975,11 +962,12 @@ ngx_http_trace_events_return(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
             continue;
         }
 
-        status = (tlcf->pipelines[i].level == NGX_HTTP_TRACE_NONE)
-                 ? 0 : r->headers_out.status;
+        ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_RETURN, i,
+                                  stream->request, ngx_http_trace_now(ctx));
 
-        event.pipeline = i;
-        event.span = stream->request;
+        if (tlcf->pipelines[i].level != NGX_HTTP_TRACE_NONE) {
+            event.status_code = r->headers_out.status;
+        }
 
         if (ngx_http_trace_events_add(ctx, &event) != NGX_DECLINED) {
             stream->returned = 1;

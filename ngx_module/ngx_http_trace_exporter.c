@@ -497,7 +497,7 @@ ngx_http_trace_check_routing(ngx_str_t *routing)
 /* bytes that a queue could take now, those of its own beside records too */
 
 size_t
-ngx_http_trace_exporter_free(ngx_uint_t channel)
+ngx_http_trace_exporter_room(ngx_uint_t channel)
 {
     otlp_queue_stat_t           stat;
     ngx_http_trace_exporter_t  *exporter;

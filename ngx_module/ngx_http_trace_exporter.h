@@ -270,7 +270,7 @@ void ngx_http_trace_exporter_commit(ngx_uint_t channel, const uint8_t *record,
     size_t len, ngx_http_trace_active_t *active);
 void ngx_http_trace_exporter_drop(ngx_uint_t channel,
     ngx_http_trace_drop_e reason, ngx_uint_t n);
-size_t ngx_http_trace_exporter_free(ngx_uint_t channel);
+size_t ngx_http_trace_exporter_room(ngx_uint_t channel);
 
 
 extern ngx_str_t  ngx_http_trace_pipeline_names[];

@@ -406,7 +406,9 @@ ngx_http_trace_precontent_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_trace_module);
 
-    if (r == r->main && ctx && (ctx->recorded & (1 << NGX_HTTP_TRACE_USER))) {
+    if (r == r->main && !r->post_action
+        && ctx && (ctx->recorded & (1 << NGX_HTTP_TRACE_USER)))
+    {
         ngx_http_trace_request_admitted(r, ctx);
     }
 

@@ -369,6 +369,7 @@ typedef struct {
 
 struct ngx_http_trace_child_s {
     ngx_http_trace_child_t      *next;
+    ngx_http_trace_child_t      *previous;
     ngx_http_trace_child_type_t *type;
     ngx_uint_t                   pipelines;   /* as bits */
     u_char                      *parent_id[NGX_HTTP_TRACE_PIPELINES];
@@ -394,7 +395,7 @@ struct ngx_http_trace_ctx_s {
     ngx_http_trace_span_ctx_t    pipelines[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_node_t        node;
     ngx_http_trace_child_t      *children;
-    ngx_http_trace_child_t     **last_child;
+    ngx_http_trace_child_t      *last_child;
     ngx_uint_t                   children_n;
     ngx_uint_t                   too_many[NGX_HTTP_TRACE_PIPELINES];
     ngx_http_trace_upstream_t   *upstreams;
@@ -787,6 +788,7 @@ NGX_HTTP_TRACE_APART void ngx_http_trace_events_begin(ngx_http_request_t *r,
     ngx_http_trace_ctx_t *ctx, ngx_uint_t pipelines);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_admitted(
     ngx_http_trace_ctx_t *ctx);
+void ngx_http_trace_events_redirected(ngx_http_trace_ctx_t *ctx);
 NGX_HTTP_TRACE_APART void ngx_http_trace_events_end_children(
     ngx_http_trace_ctx_t *ctx);
 void ngx_http_trace_events_end(ngx_http_trace_ctx_t *ctx,

@@ -5,10 +5,10 @@
  */
 
 
-#include "ngx_http_trace_event.h"
+#include "ngx_http_trace_record.h"
 
 
-#define ngx_http_trace_event_string(record, key, value, len)                  \
+#define ngx_http_trace_record_string(record, key, value, len)                 \
     otlp_span_string(record, key, sizeof(key) - 1, value, len)
 
 
@@ -31,7 +31,7 @@ static traceparent_view_t  ngx_http_trace_event_names[] = {
 /* NGX_ERROR if there is not even room for what all have */
 
 ngx_int_t
-ngx_http_trace_event_begin(otlp_span_t *record, u_char *buf, size_t room,
+ngx_http_trace_record_begin(otlp_span_t *record, u_char *buf, size_t room,
     ngx_http_trace_event_e event, ngx_uint_t pipeline,
     ngx_http_trace_active_t *request, const u_char *span_id, uint64_t time)
 {
@@ -54,17 +54,17 @@ ngx_http_trace_event_begin(otlp_span_t *record, u_char *buf, size_t room,
 
     name = &ngx_http_trace_pipeline_names[pipeline];
 
-    ngx_http_trace_event_string(record, "span.pipeline", name->data,
-                                name->len);
-    ngx_http_trace_event_id(record, "span.request_id",
-                            sizeof("span.request_id") - 1, request->span_id);
+    ngx_http_trace_record_string(record, "span.pipeline", name->data,
+                                 name->len);
+    ngx_http_trace_record_id(record, "span.request_id",
+                             sizeof("span.request_id") - 1, request->span_id);
 
     return NGX_OK;
 }
 
 
 void
-ngx_http_trace_event_id(otlp_span_t *record, const char *key, size_t len,
+ngx_http_trace_record_id(otlp_span_t *record, const char *key, size_t len,
     const u_char *span_id)
 {
     u_char  text[2 * TRACEPARENT_SPAN_ID_SIZE];
@@ -77,7 +77,7 @@ ngx_http_trace_event_id(otlp_span_t *record, const char *key, size_t len,
 /* of a span.close; |error| may be empty */
 
 void
-ngx_http_trace_event_status(otlp_span_t *record, int status, ngx_str_t *error)
+ngx_http_trace_record_status(otlp_span_t *record, int status, ngx_str_t *error)
 {
     static ngx_str_t  names[] = {
         ngx_string("UNSET"),
@@ -85,12 +85,12 @@ ngx_http_trace_event_status(otlp_span_t *record, int status, ngx_str_t *error)
         ngx_string("ERROR")
     };
 
-    ngx_http_trace_event_string(record, "span.status", names[status].data,
-                                names[status].len);
+    ngx_http_trace_record_string(record, "span.status", names[status].data,
+                                 names[status].len);
 
     if (error->len) {
-        ngx_http_trace_event_string(record, "error.type", error->data,
-                                    error->len);
+        ngx_http_trace_record_string(record, "error.type", error->data,
+                                     error->len);
     }
 }
 
@@ -98,7 +98,7 @@ ngx_http_trace_event_status(otlp_span_t *record, int status, ngx_str_t *error)
 /* of a span.dropped */
 
 void
-ngx_http_trace_event_lost(otlp_span_t *record, uint32_t lost)
+ngx_http_trace_record_lost(otlp_span_t *record, uint32_t lost)
 {
     otlp_span_int(record, "span.dropped_count",
                   sizeof("span.dropped_count") - 1, lost);
