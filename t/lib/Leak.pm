@@ -282,7 +282,7 @@ sub searcher {
         }
         push @found, map { "name $_" } $text =~ /($names)/gi if $names ne '';
         push @found, map { "marker $_" }
-            $text =~ /([-\w]*INTERNAL-MARKER[-\w]*)/gi;
+            $text =~ /(?<![-\w])([-\w]*INTERNAL-MARKER[-\w]*)/gi;
 
         return @found;
     };
