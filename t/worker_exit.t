@@ -473,6 +473,45 @@ for my $moment (sort keys %moments) {
     };
 }
 
+# whatever it makes of it, it stays what it counts, and goes on
+
+scene 'a table of random bytes', sub {
+    my $dir = shift;
+    my $spans = Spans->new("$dir/otlp.sock");
+    my $nginx = with_files($dir, main => 'worker_processes 1;')->start;
+
+    finish($nginx, 101);
+    $nginx->crash;
+
+    for my $pipeline (@pipelines) {
+        my $file = "$dir/$pipeline";
+        my ($first, $last) = (sort { $a <=> $b } values %{places($file)})[0, -1];
+
+        patch($file, $first, join '', map { chr rand 256 } $first .. $last);
+        patch($file, entry($file, 0) + 32, pack 'Q', ~0);
+    }
+
+    $nginx->start;
+    balance($nginx, pipeline => $_, no_routing =>
+        status($nginx, $_)->{spans_dropped}{no_routing}) for @pipelines;
+    is((open_spans($nginx))[1], 0, 'nothing is open');
+
+    my @sockets = hold_all($nginx, map { request($_) } 1 .. 5);
+    is_deeply([sort map { number_of($_) } until_open($nginx, 5)], [1 .. 5],
+        'it lists what there is');
+    end_worker($nginx, 'KILL', $nginx->workers);
+
+    for my $pipeline (@pipelines) {
+        my %ours = map { trace_of($pipeline, $_) => 1 } 1 .. 5;
+        my $died = 0;
+
+        $nginx->wait_for(sub {
+            $died = grep { $ours{$_->{trace_id}} && died($_) } $spans->all;
+        });
+        is($died, 5, "$pipeline: it ends what there is");
+    }
+};
+
 for my $workers ([1, 1], [2, 1]) {
     my ($before, $after) = @$workers;
 
