@@ -485,9 +485,10 @@ scene 'a table of random bytes', sub {
 
     for my $pipeline (@pipelines) {
         my $file = "$dir/$pipeline";
-        my ($first, $last) = (sort { $a <=> $b } values %{places($file)})[0, -1];
+        my @places = sort { $a <=> $b } values %{places($file)};
 
-        patch($file, $first, join '', map { chr rand 256 } $first .. $last);
+        patch($file, $places[0],
+            join '', map { chr rand 256 } $places[0] .. $places[-1]);
         patch($file, entry($file, 0) + 32, pack 'Q', ~0);
     }
 
