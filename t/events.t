@@ -1198,3 +1198,200 @@ open SERVER GET /t
 return 500
   close GET ERROR error=500
 close GET /t ERROR error=500
+
+
+
+=== TEST 31: subrequests that fail: their end is the one of their span
+--- config
+location /t { echo_location /dead; }
+location /dead { proxy_pass http://127.0.0.1:$TEST_NGINX_PORT_REFUSING; }
+--- client eval
+sub { get('/t') }
+--- events
+both:
+open SERVER GET /t
+return 200
+  open INTERNAL subrequest /dead
+    open CLIENT GET
+    close GET ERROR error=connect
+  close subrequest /dead ERROR error=502
+close GET /t
+--- error_log
+Connection refused
+
+
+
+=== TEST 32: subrequests that an error page takes where they have a span, or none
+--- config
+proxy_intercept_errors on;
+location /one {
+    trace internal off;
+    echo_location /with;
+}
+location /with { error_page 503 /quiet; proxy_pass http://two/?try=200,503; }
+location /quiet { trace_subrequests off; echo x; }
+location /two { echo_location /without; }
+location /without {
+    trace_subrequests off;
+    trace_span x;
+    error_page 503 /loud;
+    proxy_pass http://two/?status=503;
+}
+location /loud { echo x; }
+--- client eval
+sub {
+    get(qw(/one /two /one));
+    is(main::counted($_)->{events_dropped}{queue_full}, 0, "$_: none is lost")
+        for qw(internal user);
+
+    # who tells of it in the beginning does not know that it will have no span
+    my ($last) = grep { $_->[0]{attributes}{'span.name'} eq 'GET /one' }
+        CORE::reverse(Events::requests(events_until(34)));
+    is(CORE::join("\n", Events::draw(@$last), Events::complaints($last)),
+        CORE::join("\n", 'open SERVER GET /one', 'return 200',
+        '  open INTERNAL subrequest /with', ('    open CLIENT GET',
+        '    close GET ERROR error=503') x 2,
+        '  close subrequest /with ERROR error=503', 'close GET /one'), 'one');
+}
+
+
+
+=== TEST 33: span.return has the status that is sent
+--- user_files
+>>> files/a
+some text
+--- config
+location /files/ { }
+--- client eval
+sub {
+    get(['Range: bytes=0-3'], '/files/a');
+    get(['Range: bytes=1000-'], '/files/a');
+    get(['If-None-Match: *'], '/files/a');
+}
+--- events
+both:
+open SERVER GET /files/
+return 206
+close GET /files/
+open SERVER GET /files/
+return 416
+close GET /files/
+open SERVER GET /files/
+return 304
+close GET /files/
+
+
+
+=== TEST 34: a location without a handler: access checks say whose it is
+--- http
+trace_routing $tenant;
+server {
+    listen unix:$TEST_NGINX_DIR/auth.sock;
+    trace internal off; trace user off;
+    location / { add_header x-tenant alice; return 204; }
+}
+--- user_files
+>>> files/a
+some text
+--- config
+location /files/ {
+    set $tenant default;
+    auth_request /auth;
+    auth_request_set $tenant $upstream_http_x_tenant;
+}
+location = /auth {
+    internal;
+    trace_subrequests off;
+    trace_upstream off;
+    proxy_pass http://unix:$TEST_NGINX_DIR/auth.sock:/;
+}
+--- client eval
+sub { get('/files/a') }
+--- events
+both:
+open SERVER GET /files/
+return 200
+close GET /files/
+--- check_events eval
+sub {
+    my %tenants = map { ($_->{headers}{'x-tenant'} => 1) }
+        grep { exists $_->{headers}{'x-tenant'} } @_;
+    is(CORE::join(' ', keys %tenants), 'alice', 'those of alice are hers');
+}
+
+
+
+=== TEST 35: whose a request is is looked up without a trace
+--- trace
+trace user on;
+--- http
+map $host $tenant { ~^(.*)$ $1; }
+trace_routing $tenant;
+--- config
+location ~ ^/cap/(.*)$ {
+    set $n $request_id;
+    proxy_pass http://two/got-$1;
+}
+location ~ ^/told/(.*)$ { trace_events user; proxy_pass http://two/got-$1; }
+--- client eval
+sub {
+    $::UPSTREAM->requests;
+    get(qw(/cap/x /told/y));
+    is(CORE::join(' ', map { $_->{line} =~ /(got\S*)/ } $::UPSTREAM->requests(2)),
+        'got-x got-y', 'the captures are those of the location');
+}
+--- span_count: 4
+--- events
+user:
+open SERVER GET ^/told/(.*)$
+  open CLIENT GET
+return 200
+  close GET
+close GET ^/told/(.*)$
+--- check_events eval
+sub {
+    is(scalar(grep { $_->{headers}{'x-tenant'} ne 'localhost' } @_), 0,
+        'routing');
+}
+
+
+
+=== TEST 36: who has lost a request is told its ends, and nothing else
+--- http
+map $host $tenant { default first; }
+trace_routing $tenant;
+proxy_intercept_errors on;
+--- config
+location /t { error_page 503 /second; proxy_pass http://two/; }
+location /second {
+    trace_routing second;
+    trace_span secret;
+    proxy_pass http://two/;
+}
+location /u { error_page 503 /nobodys; proxy_pass http://two/; }
+location /nobodys { trace_routing $arg_nobody; proxy_pass http://two/; }
+--- client eval
+sub {
+    get('/t?try=503,503,200');
+    get('/u?try=503,503,200,200');
+    events_until(34);
+
+    my @told = grep { $_->[0]{attributes}{'span.pipeline'} eq 'user' }
+        Events::requests(events_until(0));
+
+    is(CORE::join("\n", map { Events::draw(@$_) } @told), 'open SERVER GET /t
+  open CLIENT GET
+  close GET ERROR error=503
+  open CLIENT GET
+  close GET ERROR error=503
+close GET /t ERROR error=503
+open SERVER GET /u
+  open CLIENT GET
+  close GET ERROR error=503
+  open CLIENT GET
+  close GET ERROR error=503
+close GET /u ERROR error=503',
+        'what is told');
+    is(CORE::join("\n", map { Events::complaints($_) } @told), '', 'in order');
+    is(main::counted('user')->{events_dropped}{queue_full}, 0, 'none is lost');
+}

@@ -24,8 +24,8 @@ sub announcing {
     return nginx($dir, $lines, http => 'trace_events internal;', %conf);
 }
 
-# requests whose three events are 50 ms apart, so that they come in more than one
-# batch, and are in order only if these are
+# requests whose three events are 50 ms apart, so that they come in more than
+# one batch, and are in order only if these are
 
 my $app;
 
@@ -103,8 +103,8 @@ sub taken {
 }
 
 # the events of each request, or of those of tenant => PATTERN, of which is
-# checked what Events.pm can check. With again => 1 they may come again: a worker
-# is killed before it reads an answer
+# checked what Events.pm can check. With again => 1 they may come again: a
+# worker is killed before it reads an answer
 
 sub orderly {
     my ($receiver, %allow) = @_;
@@ -716,6 +716,23 @@ scene 'a reload without events: what was announced is closed', sub {
     leave($nginx, 0, @sockets);
     arrived($nginx, $receiver, 60);
     is(scalar orderly($receiver), 10, 'the old ones, in both pipelines');
+};
+
+scene 'one process that takes events away from itself', sub {
+    my $dir = shift;
+    my $receiver = receiver($dir);
+    my $nginx = announcing_held($dir, '', main => 'master_process off;')
+        ->start;
+    my @sockets = hold($nginx, (['/deep?try=hang&tenant=a']) x 5);
+
+    arrived($nginx, $receiver, 30);
+    $nginx->{http} =~ s/trace_events both;//;
+    $nginx->configure;
+    $nginx->signal('HUP');
+    $nginx->wait_for(sub { $nginx->log =~ /reconfiguring/ });
+    leave($nginx, 0, @sockets);
+    is($nginx->get('/deep?tenant=a'), 200, 'it goes on');
+    orderly($receiver, open => 1);
 };
 
 scene 'quit: all is sent before, also what was cut off', sub {

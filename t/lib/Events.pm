@@ -28,7 +28,7 @@ package Events;
 #     span.dropped tells of
 #   - each span is opened once and closed once, children before the request
 #   - each record has what its event is to have, and nothing else
-#   - times are in order, but for what of a user's request is told later
+#   - times are in order, but for what is told later, as a user's request is
 #   - ids, names, parents, kinds, status, tenants, resources and times are those
 #     of the finished spans, of which each was announced
 #
@@ -192,7 +192,8 @@ sub complaints {
         push @of, 'is of another trace'
             if $record->{trace_id} ne $records->[0]{trace_id};
         push @of, 'is earlier than what is before it'
-            if $record->{time} < $time && pipeline($record) eq 'internal';
+            if $record->{time} < $time && $event ne 'open'
+                && pipeline($record) eq 'internal';
         push @of, 'is behind the end of its request'
             if ($state{$request_id} // '') eq 'closed';
         push @of, 'is no event of a request'
@@ -221,7 +222,7 @@ sub complaints {
         push @of, 'returns again' if $event eq 'return' && $state{return}++;
         push @complaints, map { "$sequence $event of $id: $_" } @of;
         $next = $sequence + 1;
-        $time = $record->{time};
+        $time = $record->{time} if $record->{time} > $time;
     }
 
     delete $state{return};
