@@ -225,8 +225,6 @@ sub note {
     my $torn = '';
     my $ids = '';
 
-    $self->keep_events($body) if $events;
-
     if (!defined $spans) {
         $torn = "torn $n $@";
         $torn =~ s/\n?\z/\n/;
@@ -239,16 +237,19 @@ sub note {
 
     return $torn . join(' ', 'request', $n, $spans, length $body,
         length $request->{raw}, $request->{tenant} // '-', $connection, time,
-        $request->{encoding} // '-', $request->{path}, $ids) . "\n";
+        $request->{encoding} // '-', $request->{path},
+        $events ? $self->keep_events($body) : '-', $ids) . "\n";
 }
 
-# for the test to decode them
+# for the test to decode them; returns where. We may be stopped behind that
 
 sub keep_events {
     my ($self, $body) = @_;
 
     open my $fh, '>>:raw', "$self->{log}.events" or die $!;
-    print $fh pack 'N/a*', $body;
+    my $start = -s $fh;
+    print $fh $body;
+    return $start;
 }
 
 sub events {
@@ -258,8 +259,8 @@ sub events {
     open my $fh, '<:raw', "$self->{log}.events" or die $!;
 
     for my $batch (@batches) {
-        read $fh, my $length, 4;
-        read $fh, my $body, unpack 'N', $length;
+        seek $fh, $batch->{kept}, 0;
+        read $fh, my $body, $batch->{bytes};
         $batch->{records} = [Events::decode($body)];
         $_->{headers} = { $batch->{tenant} eq '-' ? ()
             : ('x-tenant', $batch->{tenant}) } for @{$batch->{records}};
@@ -378,7 +379,7 @@ sub update {
         $self->{read} += length $line;
         chomp $line;
 
-        my ($what, @fields) = split / /, $line, 11;
+        my ($what, @fields) = split / /, $line, 12;
 
         if ($what eq 'start') {
             $self->{open} = {};
@@ -399,7 +400,7 @@ sub update {
             my %batch;
 
             @batch{qw(n spans bytes raw tenant connection time encoding path
-                ids)}
+                kept ids)}
                 = @fields;
             push @{$self->{batches}}, $self->{open}{$batch{n}} = \%batch;
         }
