@@ -19,6 +19,9 @@
 /* of a child whose end was told, or will not be */
 #define NGX_HTTP_TRACE_TOLD           ((ngx_http_trace_active_t *) -1)
 
+/* of one that began behind a redirect, before it is known whose it is */
+#define NGX_HTTP_TRACE_WAITS          ((ngx_http_trace_active_t *) -2)
+
 
 /*
  * The events of a request in one pipeline.  As long as its span is not
@@ -27,9 +30,9 @@
 
 typedef struct {
     ngx_http_trace_active_t     *request;     /* NULL: not announced */
-    ngx_http_trace_value_t      *value;       /* that |routing| was read of */
     ngx_str_t                    routing;
     unsigned                     refused:1;   /* there was no room for it */
+    unsigned                     unsure:1;    /* a redirect; whose is it? */
     unsigned                     moved:1;     /* it is another's meanwhile */
     unsigned                     returned:1;
 } ngx_http_trace_stream_t;
@@ -73,6 +76,8 @@ typedef struct {
 
 static void ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx,
     ngx_uint_t pipeline);
+static void ngx_http_trace_events_children(ngx_http_trace_ctx_t *ctx,
+    ngx_uint_t pipeline, ngx_http_trace_active_t *announced);
 static ngx_int_t ngx_http_trace_events_routing(ngx_http_request_t *r,
     ngx_uint_t pipeline, ngx_str_t *routing);
 static ngx_uint_t ngx_http_trace_events_close_children(
@@ -189,16 +194,14 @@ ngx_http_trace_events_admitted(ngx_http_trace_ctx_t *ctx)
 void
 ngx_http_trace_events_redirected(ngx_http_trace_ctx_t *ctx)
 {
-    ngx_http_trace_stream_t    *stream;
-    ngx_http_trace_loc_conf_t  *tlcf;
+    ngx_http_trace_stream_t  *stream;
 
     stream = &ctx->streams->streams[NGX_HTTP_TRACE_USER];
 
-    tlcf = ngx_http_get_module_loc_conf(ctx->streams->request,
-                                        ngx_http_trace_module);
+    /* that of a post_action is whose it was */
 
-    if (stream->request && tlcf->routing != stream->value) {
-        stream->moved = 1;
+    if (stream->request && !ctx->streams->request->post_action) {
+        stream->unsure = 1;
     }
 }
 
@@ -211,7 +214,6 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
     ngx_int_t                   rc;
     ngx_str_t                   routing;
     ngx_http_request_t         *r;
-    ngx_http_trace_child_t     *child;
     ngx_http_trace_event_t      event;
     ngx_http_trace_stream_t    *stream;
     ngx_http_trace_loc_conf_t  *tlcf;
@@ -232,6 +234,13 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
                              && ngx_memcmp(routing.data, stream->routing.data,
                                            routing.len)
                                 != 0));
+
+        if (stream->unsure) {
+            stream->unsure = 0;
+            ngx_http_trace_events_children(ctx, pipeline,
+                                           NGX_HTTP_TRACE_WAITS);
+        }
+
         return;
     }
 
@@ -242,9 +251,9 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
     sc = &ctx->pipelines[pipeline];
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
-    stream->value = tlcf->routing;
     stream->routing = routing;
     stream->moved = 0;
+    stream->unsure = 0;
     stream->refused = 1;
 
     ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_OPEN, pipeline,
@@ -259,8 +268,22 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
         stream->refused = 0;
     }
 
+    ngx_http_trace_events_children(ctx, pipeline, NULL);
+}
+
+
+/* those that were |announced| so, of which some have ended */
+
+static void
+ngx_http_trace_events_children(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline,
+    ngx_http_trace_active_t *announced)
+{
+    ngx_http_trace_child_t  *child;
+
     for (child = ctx->children; child; child = child->next) {
-        if (child->pipelines & (1 << pipeline)) {
+        if ((child->pipelines & (1 << pipeline))
+            && child->announced[pipeline] == announced)
+        {
             ngx_http_trace_events_open_child(ctx, child, pipeline);
         }
     }
@@ -446,12 +469,24 @@ static void
 ngx_http_trace_events_open_child(ngx_http_trace_ctx_t *ctx,
     ngx_http_trace_child_t *child, ngx_uint_t pipeline)
 {
-    otlp_span_t             *out;
-    otlp_span_head_t         head;
-    ngx_http_trace_event_t   event;
+    otlp_span_t              *out;
+    otlp_span_head_t          head;
+    ngx_http_trace_event_t    event;
+    ngx_http_trace_stream_t  *stream;
 
-    if (ctx->streams->streams[pipeline].moved) {
-        child->announced[pipeline] = NGX_HTTP_TRACE_TOLD;
+    stream = &ctx->streams->streams[pipeline];
+
+    /* who is asked before us may have seen the redirect first */
+
+    if (pipeline == NGX_HTTP_TRACE_USER
+        && ctx->streams->request->uri_changes != ctx->node.uri_changes)
+    {
+        ngx_http_trace_events_redirected(ctx);
+    }
+
+    if (stream->unsure || stream->moved) {
+        child->announced[pipeline] = stream->unsure ? NGX_HTTP_TRACE_WAITS
+                                                    : NGX_HTTP_TRACE_TOLD;
         return;
     }
 
@@ -512,6 +547,7 @@ ngx_http_trace_events_close_child(ngx_http_trace_ctx_t *ctx,
     stream = &ctx->streams->streams[pipeline];
 
     if (child->announced[pipeline] == NGX_HTTP_TRACE_TOLD
+        || child->announced[pipeline] == NGX_HTTP_TRACE_WAITS
         || (stream->request == NULL && !stream->refused))
     {
         return;
@@ -572,7 +608,8 @@ ngx_http_trace_events_child(ngx_http_trace_ctx_t *ctx,
 
     for (i = 0; i < NGX_HTTP_TRACE_PIPELINES; i++) {
         if ((ctx->events & child->pipelines & (1 << i))
-            && child->announced[i] != NGX_HTTP_TRACE_TOLD)
+            && child->announced[i] != NGX_HTTP_TRACE_TOLD
+            && child->announced[i] != NGX_HTTP_TRACE_WAITS)
         {
             event->pipeline = i;
             event->span = child->announced[i];
@@ -631,6 +668,11 @@ ngx_http_trace_events_close_span(ngx_http_trace_ctx_t *ctx,
                                         ngx_http_trace_module);
 
     if (tlcf->pipelines[event->pipeline].level == NGX_HTTP_TRACE_NONE) {
+        event->error.len = 0;
+    }
+
+    if (ctx->streams->streams[event->pipeline].moved) {
+        event->status = OTLP_STATUS_UNSET;
         event->error.len = 0;
     }
 
@@ -729,7 +771,9 @@ ngx_http_trace_events_add(ngx_http_trace_ctx_t *ctx,
 
     last = (event->type == NGX_HTTP_TRACE_EVENT_CLOSE);
 
-    if ((request == NULL && !stream->refused) || (stream->moved && !last)) {
+    if ((request == NULL && !stream->refused)
+        || ((stream->moved || stream->unsure) && !last))
+    {
         return NGX_DECLINED;
     }
 
@@ -960,6 +1004,12 @@ ngx_http_trace_events_return(ngx_http_request_t *r, ngx_http_trace_ctx_t *ctx)
 
         if (!(ctx->events & (1 << i)) || stream->returned) {
             continue;
+        }
+
+        /* answered before the access checks of its location were over */
+
+        if (stream->unsure) {
+            ngx_http_trace_events_announce(ctx, i);
         }
 
         ngx_http_trace_event_init(&event, NGX_HTTP_TRACE_EVENT_RETURN, i,

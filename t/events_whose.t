@@ -83,7 +83,7 @@ my $second = 'trace_routing second; trace_span secret;
     trace_span_name user secret; span access open 0 secret;
     span header open 1 secret; span header set 1 secret=s1;
     span header rename 2 secret; span header set 2 secret=s1;
-    span header open 3 secret 0 2;';
+    span header open 3 secret 0 2; span rewrite open 4 secret;';
 
 # how a request gets there from where it has opened "work", and what has become
 # of its first attempt
@@ -121,7 +121,7 @@ sub moving {
 sub all_of_second {
     my $attempts = shift;
 
-    return join ', ', ('CLIENT GET') x $attempts, ('INTERNAL secret') x 4,
+    return join ', ', ('CLIENT GET') x $attempts, ('INTERNAL secret') x 5,
         'SERVER secret';
 }
 
@@ -143,13 +143,74 @@ for (@moves) {
     };
 }
 
+# what a location says of itself, and what is told of it if it is the same
+# tenant's; names are in events alone
+
+my %same = (
+    'in other words' => 'trace_routing first; trace_span work;
+        span access open 1 inner; proxy_pass http://behind;',
+    'that answers in its rewrites' => 'trace_routing first; return 200;',
+);
+my %told = (
+    'in other words' => '  open INTERNAL work
+    open INTERNAL inner
+    open CLIENT GET
+return 200
+    close GET
+    close inner
+  close work
+', 'that answers in its rewrites' => "return 200\n");
+
+for my $how (sort keys %same) {
+    scene "to a location of the same tenant, $how", sub {
+        my $dir = shift;
+        my ($nginx, $spans) = announcing($dir, "location /first {
+                $moves[0][1] }
+            location /second { $same{$how} }");
+
+        is($nginx->get('/first?tenant=first'), 200, 'it is answered');
+        complete($nginx);
+        is(told($spans, 'first'), <<"_EOC_", 'all is told');
+open SERVER GET /first
+  open CLIENT GET
+  close GET ERROR error=503
+$told{$how}name GET /first -> GET /second
+close GET /second
+_EOC_
+    };
+}
+
+scene 'the same routing has another value', sub {
+    my $dir = shift;
+    my ($nginx, $spans) = announcing($dir, "set \$tenant first;
+        trace_routing \$tenant;
+        location /first { span rewrite open 2 work; $moves[0][1] }
+        location /second { set \$tenant second;
+            ${\($second =~ s/trace_routing second;//r)}
+            proxy_pass http://behind; }");
+
+    is($nginx->get('/first'), 200, 'it is answered');
+    complete($nginx);
+    is(told($spans, 'first'), of_first($moves[0][2], ''), 'ends');
+    is(has($spans, 'second'), all_of_second(2), 'who has it now');
+};
+
+scene 'how it ends at another tenant', sub {
+    my $dir = shift;
+    my ($nginx, $spans) = moving($dir, $moves[0][1], "$second return 500;");
+
+    is($nginx->get('/first?tenant=first'), 500, 'it is answered');
+    complete($nginx);
+    is(told($spans, 'first'), of_first($moves[0][2], ''), 'is not told');
+};
+
 scene 'to where it is nobody\'s', sub {
     my $dir = shift;
     my ($nginx, $spans) = moving($dir, $moves[0][1],
         $second =~ s/trace_routing second/trace_routing \$arg_nobody/r);
 
     is($nginx->get('/first?tenant=first'), 200, 'it is answered');
-    complete($nginx, no_routing => 7);
+    complete($nginx, no_routing => 8);
     is(told($spans, 'first'), of_first($moves[0][2], ''), 'ends');
     is(has($spans, 'first'), '', 'nobody has its spans');
 };
@@ -205,7 +266,9 @@ open SERVER GET /first
   open CLIENT GET
 return 200
   close GET
-close GET /first${\(' ERROR error=worker_exit' x $dies)}
+  open CLIENT GET
+${\("  close GET\n" x !$dies . "  close GET ERROR error=worker_exit\n" x $dies)
+}close GET /first${\(' ERROR error=worker_exit' x $dies)}
 _EOC_
         is(told($spans, 'second'), '', 'the second one is told nothing');
         is(has($spans, 'first'), 'CLIENT GET, ' x (2 * !$dies)
