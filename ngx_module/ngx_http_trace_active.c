@@ -72,7 +72,7 @@ ngx_http_trace_active_open(ngx_http_trace_ring_t *ring)
 
     } else {
 
-        if (*ring->places == NGX_HTTP_TRACE_ACTIVE_MAX) {
+        if (*ring->places >= NGX_HTTP_TRACE_ACTIVE_MAX) {
             return NULL;
         }
 
