@@ -386,7 +386,7 @@ ngx_http_trace_active_event(ngx_http_trace_ring_t *ring,
     traceparent_view_t   frame;
 
     buf = otlp_queue_begin(&ring->queue, routing->data, routing->len,
-                           NGX_HTTP_TRACE_RECORD_SIZE, &room);
+                           NGX_HTTP_TRACE_RECORD_LAST, &room);
     if (buf == NULL) {
         return NGX_HTTP_TRACE_QUEUE_FULL;
     }
