@@ -367,7 +367,7 @@ sub failures {
 
     subtest 'a receiver that is not there' => sub {
         my $dir = directory();
-        my $nginx = nginx($dir, 'interval 10ms; batch_size 4;');
+        my $nginx = nginx($dir, 'interval 1h; batch_size 4;');
 
         load($nginx, 4);
         my $is = settled($nginx,
