@@ -251,6 +251,13 @@ ngx_http_trace_events_announce(ngx_http_trace_ctx_t *ctx, ngx_uint_t pipeline)
     sc = &ctx->pipelines[pipeline];
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
+    if (routing.len) {
+        routing.data = ngx_pstrdup(r->pool, &routing);
+        if (routing.data == NULL) {
+            return;
+        }
+    }
+
     stream->routing = routing;
     stream->moved = 0;
     stream->unsure = 0;
@@ -296,7 +303,6 @@ static ngx_int_t
 ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
     ngx_str_t *routing)
 {
-    ngx_str_t                   text;
     ngx_http_trace_loc_conf_t  *tlcf;
 
     ngx_str_null(routing);
@@ -308,20 +314,12 @@ ngx_http_trace_events_routing(ngx_http_request_t *r, ngx_uint_t pipeline,
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
 
     if (tlcf->routing == NULL
-        || ngx_http_trace_value_peek(r, tlcf->routing, &text) != NGX_OK
-        || ngx_http_trace_check_routing(&text) != NGX_OK)
+        || ngx_http_trace_value_peek(r, tlcf->routing, routing) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    routing->data = ngx_pstrdup(r->pool, &text);
-    if (routing->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    routing->len = text.len;
-
-    return NGX_OK;
+    return ngx_http_trace_check_routing(routing);
 }
 
 
