@@ -55,11 +55,9 @@ ngx_http_trace_open_spans_read(ngx_pool_t *pool,
         return NGX_ERROR;
     }
 
-    if (store) {
-        ngx_http_trace_store_open_spans(store, ngx_http_trace_open_spans_add,
-                                        open);
-        ngx_http_trace_open_spans_cut(open);
-    }
+    ngx_http_trace_store_open_spans(store, ngx_http_trace_open_spans_add,
+                                    open);
+    ngx_http_trace_open_spans_cut(open);
 
     return open->failed ? NGX_ERROR : NGX_OK;
 }
@@ -78,6 +76,12 @@ ngx_http_trace_open_spans_add(void *data, ngx_pid_t worker, ngx_uint_t place,
         return;
     }
 
+    open->n++;
+
+    if (!open->listed) {
+        return;
+    }
+
     if (open->spans.nelts == 2 * NGX_HTTP_TRACE_OPEN_SPANS_MAX) {
         ngx_http_trace_open_spans_cut(open);
     }
@@ -91,8 +95,6 @@ ngx_http_trace_open_spans_add(void *data, ngx_pid_t worker, ngx_uint_t place,
     added->span = span;
     added->worker = worker;
     added->place = place;
-
-    open->n++;
 }
 
 

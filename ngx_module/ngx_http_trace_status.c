@@ -160,16 +160,17 @@ static struct {
     ngx_str_t    type;
     void       (*write)(ngx_http_trace_output_t *output,
                         ngx_http_trace_status_t *status);
+    ngx_uint_t   lists;                       /* spans that are open */
 } ngx_http_trace_status_formats[] = {
     { ngx_string("format=prometheus"),
       ngx_string("text/plain; version=0.0.4"),
-      ngx_http_trace_status_prometheus },
+      ngx_http_trace_status_prometheus, 0 },
     { ngx_string("format=json"),
       ngx_string("application/json"),
-      ngx_http_trace_status_json },
+      ngx_http_trace_status_json, 1 },
     { ngx_string("format=chrome"),
       ngx_string("application/json"),
-      ngx_http_trace_status_chrome }
+      ngx_http_trace_status_chrome, 1 }
 };
 
 #define NGX_HTTP_TRACE_STATUS_FORMATS                                         \
@@ -224,9 +225,11 @@ ngx_http_trace_status_read(ngx_http_request_t *r,
     uint64_t                         now;
     ngx_uint_t                       i;
     ngx_http_trace_summary_t         summary;
+    ngx_http_trace_loc_conf_t       *tlcf;
     ngx_http_trace_main_conf_t      *tmcf;
     ngx_http_trace_exporter_conf_t  *ecf;
 
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_trace_module);
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_trace_module);
     now = ngx_http_trace_msec();
 
@@ -252,6 +255,8 @@ ngx_http_trace_status_read(ngx_http_request_t *r,
         if (summary.counters.oldest && summary.counters.oldest < now) {
             status->age = now - summary.counters.oldest;
         }
+
+        status->open.listed = ngx_http_trace_status_formats[tlcf->status].lists;
 
         if (i == NGX_HTTP_TRACE_INTERNAL
             && ngx_http_trace_open_spans_read(r->pool, ecf->store,

@@ -32,6 +32,7 @@ typedef struct {
 
 typedef struct {
     ngx_array_t                   spans;      /* of these, as many as shown */
+    ngx_uint_t                    listed;     /* else they are only counted */
     uint64_t                      n;          /* all of them */
     ngx_uint_t                    failed;     /* no memory */
 } ngx_http_trace_open_spans_t;
