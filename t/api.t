@@ -72,20 +72,11 @@ sub main::too_many {
     }
 }
 
-# both pipelines record, unless the block says otherwise
+both_record("proxy_next_upstream error http_503;\n");
 
 add_block_preprocessor(sub {
     my $block = shift;
-    my $client = $block->client;
-    my $trace = $block->trace // "trace internal on;\ntrace user on;";
 
-    $block->set_value('client', sub { upstream()->requests; $client->() });
-    $block->set_value('http', "$trace\n" . <<'_EOC_' . ($block->http // ''));
-trace_context internal propagate header=x-op-traceparent;
-trace_trusted internal unix:;
-trace_routing acme;
-proxy_next_upstream error http_503;
-_EOC_
     $block->set_value('config', <<'_EOC_' . ($block->config // ''));
 location /said { trace internal off; trace user off; span_said; }
 location /status { trace internal off; trace user off; trace_status format=json; }

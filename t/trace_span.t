@@ -16,23 +16,13 @@ sub main::named {
     } @spans;
 }
 
-add_block_preprocessor(sub {
-    my $block = shift;
-    my $client = $block->client;
-    my $trace = $block->trace // "trace internal on;\ntrace user on;";
-
-    $block->set_value('client', sub { upstream()->requests; $client->() });
-    $block->set_value('http', "$trace\n" . <<'_EOC_' . ($block->http // ''));
-trace_context internal propagate header=x-op-traceparent;
-trace_trusted internal unix:;
-trace_routing acme;
+both_record(<<'_EOC_');
 proxy_next_upstream http_503;
 upstream two {
     server $TEST_NGINX_UPSTREAM max_fails=0;
     server $TEST_NGINX_UPSTREAM max_fails=0;
 }
 _EOC_
-});
 
 no_long_string();
 no_shuffle();

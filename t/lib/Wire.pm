@@ -31,6 +31,9 @@ package Wire;
 # recorded, and else of the request.
 #
 # Without --- config all requests are traced and go to the upstream.
+#
+# After both_record(LINES) both pipelines record, unless the --- trace of a block
+# says otherwise; LINES stand in front of its --- http.
 
 use strict;
 use warnings;
@@ -42,7 +45,7 @@ use Upstream;
 
 our @EXPORT = (@TraceTest::EXPORT, qw(
     upstream request exchange trace_headers traceparent_of
-    headers_of));
+    headers_of both_record));
 
 my %upstreams;
 
@@ -65,6 +68,25 @@ END {
     my $status = $?;
     $_->stop for values %upstreams;
     $? = $status;
+}
+
+sub both_record {
+    my $lines = shift;
+
+    add_block_preprocessor(sub {
+        my $block = shift;
+        my $client = $block->client;
+        my $trace = $block->trace // "trace internal on;\ntrace user on;";
+
+        $block->set_value('client',
+            sub { upstream()->requests; $client->() });
+        $block->set_value('http', "$trace\n" . <<'_EOC_' . $lines
+trace_context internal propagate header=x-op-traceparent;
+trace_trusted internal unix:;
+trace_routing acme;
+_EOC_
+            . ($block->http // ''));
+    });
 }
 
 sub request {
